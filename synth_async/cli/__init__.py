@@ -1,0 +1,175 @@
+"""The command line: verbs, exit codes, signals.
+
+stdout holds data only (paths, tables, JSON); talk and progress go to stderr. What a verb needs is imported when it runs, so
+that `--help` and a config mistake answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synth_async import __version__
+from synth_async.cli.console import exit_on_error, say
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="synth-async",
+    help="Synthetic fine-tuning data at the full speed of an OpenAI-compatible endpoint.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config file (YAML).")]
+FolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="The run folder.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, such as judge.min_score=4.5.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"synth-async {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Synthetic fine-tuning data at the full speed of an OpenAI-compatible endpoint."""
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to write it.")] = Path("synth-async.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+) -> None:
+    """Write a commented starter config."""
+    from synth_async.cli.looking import write_starter
+
+    exit_on_error(lambda: write_starter(path, force=force))
+
+
+@app.command()
+def preview(
+    config: ConfigPath,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10_000, help="Examples to generate.")] = 5,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rendered prompts, a few examples and their verdicts; nothing is kept."""
+    from synth_async.cli.running import preview_run
+
+    exit_on_error(lambda: preview_run(config, overrides or [], number=number, as_json=as_json))
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/<name>.")] = None,
+    overrides: Overrides = None,
+    target: Annotated[int | None, typer.Option("--target", metavar="N", min=1, help="Accepted examples wanted.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Decide again from what was answered before; send nothing.")
+    ] = False,
+    accept_change: Annotated[
+        bool, typer.Option("--accept-change", help="Go on although the generation config has changed.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run, or go on with it: the same command resumes. Prints the path of the dataset."""
+    from synth_async.cli.running import RunRequest, start_run
+
+    wishes = RunRequest(
+        config, out, [*(overrides or []), *([f"target={target}"] if target else [])], offline, accept_change, quiet, as_json
+    )
+    exit_on_error(lambda: start_run(wishes))
+
+
+@app.command()
+def status(folder: FolderPath, as_json: AsJson = False) -> None:
+    """Say where a run stands; works while it runs."""
+    from synth_async.cli.looking import show_status
+
+    exit_on_error(lambda: show_status(folder, as_json=as_json))
+
+
+@app.command()
+def report(folder: FolderPath, as_json: AsJson = False) -> None:
+    """Print the report of a run: the funnel, the reasons of the drops, scores, lengths, cost."""
+    from synth_async.cli.looking import show_report
+
+    exit_on_error(lambda: show_report(folder, as_json=as_json))
+
+
+@app.command()
+def validate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a config: all mistakes at once, and the requests, tokens, time and cost to expect. Sends nothing."""
+    from synth_async.cli.looking import validate_config
+
+    exit_on_error(lambda: validate_config(config, overrides or [], as_json=as_json))
+
+
+@app.command()
+def dedup(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Chat JSONL, plain or .gz.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the kept lines go.")],
+    threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Similarity above which a line is dropped.")] = 0.80,
+    verify: Annotated[str, typer.Option(help="indel, article, jaccard or none.")] = "indel",
+    fields: Annotated[str, typer.Option(help="What is compared: user, assistant or both.")] = "both",
+    field: Annotated[str | None, typer.Option(help="Compare this one field of each line instead.")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="Keep nothing that is like a line of this file.")] = None,
+    clusters: Annotated[Path | None, typer.Option("--report", help="Write each drop and what it is like.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop exact and near-duplicates from a JSONL file; kept lines stay byte for byte."""
+    from synth_async.cli.looking import deduplicate
+
+    choices: dict[str, Any] = {"threshold": threshold, "verify": verify, "fields": fields, "field": field}
+    exit_on_error(
+        lambda: deduplicate(
+            source, target, against=against or [], report=clusters, strict=strict, as_json=as_json, **choices
+        )
+    )
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8399,
+    rpm: Annotated[float | None, typer.Option(help="Requests per minute to enforce.")] = None,
+    tpm: Annotated[float | None, typer.Option(help="Tokens per minute to enforce.")] = None,
+    latency: Annotated[float, typer.Option(min=0.0, help="Median latency in seconds.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of what it says and of its faults.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of `simulation`, such as faults.reset=0.01.")
+    ] = None,
+    any_model: Annotated[bool, typer.Option("--any-model", help="Answer to any model name.")] = False,
+) -> None:
+    """Serve the embedded endpoint on loopback until interrupted; prints its base URL."""
+    from synth_async.cli.looking import simulate_endpoint
+
+    changes = {"rpm": rpm, "tpm": tpm, "latency_s": latency, "seed": seed}
+    exit_on_error(lambda: simulate_endpoint(port, changes, settings or [], any_model=any_model))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app(prog_name="synth-async")
+    except BrokenPipeError:
+        # The reader of our stdout has left, as `| head` does.
+        raise SystemExit(0) from None
+    except OSError as error:
+        say(f"synth-async: {error.filename or 'file'}: {error.strerror}")
+        raise SystemExit(74 if error.errno in (5, 28, 30) else 1) from None

@@ -1,0 +1,211 @@
+"""`run` and `preview`: what sends requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+import orjson
+
+from synth_async.cli.console import RunLog, cleaned, say
+from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
+from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError
+from synth_async.pipeline.endpoints import used_endpoints
+from synth_async.pipeline.run import Interrupted, Run, RunOptions
+from synth_async.report.progress import BarProgress, LineProgress
+from synth_async.report.summary import summary_text
+from synth_async.store.run_folder import RunFolder
+
+__all__ = ["RunRequest", "preview_run", "start_run"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What was asked for on the command line."""
+
+    config: Path
+    out: Path | None
+    overrides: list[str]
+    offline: bool
+    accept_change: bool
+    quiet: bool
+    as_json: bool
+
+
+def start_run(wishes: RunRequest) -> None:
+    """Drive a run to its end; raises what stopped it, so that the exit code says so."""
+    loaded = load_config(wishes.config, wishes.overrides)
+    config = loaded.config
+    folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
+    resolved = {} if wishes.offline else _resolved(config)
+    folder.create()
+    log = _open_log(folder, resolved)
+    speaker = _Speaker(config, log, quiet=wishes.quiet)
+    run = Run(
+        loaded,
+        folder,
+        resolved,
+        RunOptions(offline=wishes.offline, accept_change=wishes.accept_change),
+        on_progress=speaker.progress,
+        on_note=speaker.note,
+    )
+    log(f"run {config.name}: target {config.target}, folder {folder.path}")
+    try:
+        _drive(run, log)
+    except SynthAsyncError as error:
+        log(f"stopped, exit {int(error.exit_code)}: {error}")
+        speaker.end(run, folder, wishes)
+        raise
+    finally:
+        speaker.close()
+        log.close()
+    speaker.end(run, folder, wishes)
+
+
+def _resolved(config: Config) -> dict[str, ResolvedEndpoint]:
+    return {name: resolve_endpoint(name, config.endpoints[name], os.environ) for name in used_endpoints(config)}
+
+
+def _open_log(folder: RunFolder, resolved: dict[str, ResolvedEndpoint]) -> RunLog:
+    try:
+        return RunLog(folder.log, [endpoint.api_key.reveal() for endpoint in resolved.values()])
+    except OSError as error:
+        raise DiskFailure(f"{folder.log}: could not be written: {error.strerror}; choose another folder with --out") from None
+
+
+class _Speaker:
+    """Progress, notes and the summary, to the terminal and to the log."""
+
+    def __init__(self, config: Config, log: RunLog, *, quiet: bool) -> None:
+        self._log = log
+        self._quiet = quiet
+        self._bar: BarProgress | LineProgress | None = None
+        if not quiet:
+            self._bar = BarProgress(config.target, sys.stderr) if sys.stderr.isatty() else LineProgress(say)
+
+    @property
+    def progress(self) -> Callable[[object], None]:
+        return self._bar if self._bar is not None else lambda state: None
+
+    def note(self, text: str) -> None:
+        self._log(text)
+        if self._bar is not None:
+            self._bar.note(cleaned(text))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def end(self, run: Run, folder: RunFolder, wishes: RunRequest) -> None:
+        """The summary to stderr, the place of the dataset (or the metrics) to stdout."""
+        self.close()
+        if not run.metrics:
+            return
+        simulated = any(endpoint.is_simulator for endpoint in run.config.endpoints.values())
+        text = summary_text(run.metrics, name=run.config.name, simulated=simulated)
+        if not self._quiet:
+            say(f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\nreport    synth-async report {folder.path}")
+        self._log(text.replace("\n", "\n    "))
+        if wishes.as_json:
+            sys.stdout.write(orjson.dumps({"folder": str(folder.path), **run.metrics}).decode() + "\n")
+        else:
+            sys.stdout.write(f"{folder.dataset}\n")
+        sys.stdout.flush()
+
+
+def _drive(run: Run, log: RunLog) -> None:
+    try:
+        anyio.run(_drive_until_signalled, run)
+    except BaseExceptionGroup as group:
+        _raise_the_cause(group, log)
+    except SynthAsyncError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the very top: the traceback goes to the log, without secrets
+        _unexpected(error, log)
+
+
+async def _drive_until_signalled(run: Run) -> None:
+    """Drive a run; the first INT, TERM or HUP stops issuing, the second does not wait for answers, the third ends at once."""
+    loop = asyncio.get_running_loop()
+    received = 0
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal received
+        received += 1
+        if received > 2:
+            os._exit(int(ExitCode.INTERRUPTED))
+        run.interrupt(Interrupted(f"interrupted ({number.name}); the same command goes on from here"))
+        advice = "finishing what is in flight; once more to leave at once" if received == 1 else "leaving"
+        run.on_note(f"{number.name}: {advice}")
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await run.drive()
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _raise_the_cause(group: BaseExceptionGroup[BaseException], log: RunLog) -> None:
+    """One deliberate error out of a group is raised for itself; anything else is unexpected."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, SynthAsyncError):
+        raise first from None
+    _unexpected(group, log)
+
+
+def _unexpected(error: BaseException, log: RunLog) -> None:
+    log("".join(traceback.format_exception(error)))
+    say(
+        f"synth-async: unexpected {type(error).__name__}: {log.without_secrets(str(error))}\n"
+        "This is a mistake of ours; the traceback is in run.log of the folder. What was answered is in the journal."
+    )
+    raise SystemExit(int(ExitCode.UNEXPECTED))
+
+
+def preview_run(path: Path, overrides: list[str], *, number: int, as_json: bool) -> None:
+    """Generate a few examples in a folder that is thrown away, and show prompts, examples and verdicts."""
+    loaded = load_config(path, overrides)
+    config = loaded.config.model_copy(
+        update={
+            "target": number,
+            "topics": loaded.config.topics.model_copy(update={"count": max(1, number)}),
+            "fsync": "never",
+        }
+    )
+    resolved = _resolved(config)
+    with tempfile.TemporaryDirectory(prefix="synth-async-preview-") as scratch:
+        folder = RunFolder(Path(scratch))
+        run = Run(replace(loaded, config=config), folder, resolved)
+        log = _open_log(folder, resolved)
+        try:
+            _drive(run, log)
+        except StoppedEarly as stopped:
+            say(f"synth-async: {stopped}")
+        finally:
+            log.close()
+        _show_preview(folder, loaded, as_json=as_json)
+
+
+def _show_preview(folder: RunFolder, loaded: LoadedConfig, *, as_json: bool) -> None:
+    from synth_async.cli.preview import preview_text, read_preview
+
+    shown = read_preview(folder, loaded)
+    if as_json:
+        sys.stdout.write(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        sys.stdout.write(cleaned(preview_text(shown)) + "\n")

@@ -1,0 +1,53 @@
+"""The config file: frozen models, loading with all mistakes at once, secrets, fingerprints, JSON Schema.
+
+Names are loaded when they are first used, so that the models alone do not cost the YAML parser.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .fingerprint import describe_parts, diff_parts, fingerprints
+    from .loading import LoadedConfig, load_config
+    from .models import Config, Endpoint
+    from .schema import json_schema
+    from .secrets import ResolvedEndpoint, Secret, resolve_endpoint
+    from .starter import STARTER
+
+__all__ = [
+    "STARTER",
+    "Config",
+    "Endpoint",
+    "LoadedConfig",
+    "ResolvedEndpoint",
+    "Secret",
+    "describe_parts",
+    "diff_parts",
+    "fingerprints",
+    "json_schema",
+    "load_config",
+    "resolve_endpoint",
+]
+
+_MODULES = {
+    "STARTER": "starter",
+    "Config": "models",
+    "Endpoint": "models",
+    "LoadedConfig": "loading",
+    "ResolvedEndpoint": "secrets",
+    "Secret": "secrets",
+    "describe_parts": "fingerprint",
+    "diff_parts": "fingerprint",
+    "fingerprints": "fingerprint",
+    "json_schema": "schema",
+    "load_config": "loading",
+    "resolve_endpoint": "secrets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,0 +1,150 @@
+"""From a config file to a checked `Config`, or to all of its mistakes at once, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from synth_async.errors import ConfigError, ConfigProblem
+from synth_async.records import Topic
+
+from .checks import section, tree_mistakes
+from .inputs import InputMistake, read_text, read_topics
+from .models import Config
+from .overrides import apply_overrides
+from .source import KeyPath, Mistake, Source, dotted, parse_yaml
+from .wording import bool_mistakes, place, shown, validation_mistakes
+
+__all__ = ["LoadedConfig", "load_config"]
+
+_PATHS = (("context", "file"), ("topics", "file"), ("output", "dir"))
+"""The keys that hold a path, relative to the folder of the config."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A config without mistakes. Its paths are absolute; `text` is the file as read, before any override.
+
+    `context` is the text of `context.file`; `topics` are those of `topics.file`, in its order, repetitions included.
+    """
+
+    config: Config
+    path: Path
+    text: str
+    context: str | None = None
+    topics: tuple[Topic, ...] = ()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """The checked config of a file, `overrides` (`generation.temperature=0.7`) applied.
+
+    Raises `ConfigError` with every mistake: YAML, keys, types, bounds, templates, and the files that the config names.
+    """
+    file = str(path)
+    try:
+        text = read_text(path)
+    except InputMistake as error:
+        raise ConfigError([ConfigProblem(file, "", error.message)]) from None
+    source = parse_yaml(text)
+    if not isinstance(source.tree, dict):
+        if not source.mistakes:
+            wrong = "is empty" if source.tree is None else f"must be a mapping of keys, got {shown(source.tree)}"
+            source.mistakes.append(Mistake((), wrong))
+        raise ConfigError([_problem(file, mistake, source, set()) for mistake in source.mistakes])
+    origins, override_mistakes = apply_overrides(source.tree, overrides)
+    return _checked(path, text, source, origins, override_mistakes)
+
+
+def _checked(
+    path: Path, text: str, source: Source, origins: set[KeyPath], override_mistakes: list[Mistake]
+) -> LoadedConfig:
+    file, folder, tree = str(path), path.absolute().parent, source.tree
+    config, model_mistakes = _validated(tree)
+    mistakes = [*source.mistakes, *override_mistakes, *tree_mistakes(tree), *model_mistakes, *bool_mistakes(tree)]
+    if any(section(tree, stage).get("prompt") is not None for stage in ("topics", "generation", "judge")):
+        from .templates import template_mistakes  # noqa: PLC0415 - jinja2 costs 60 ms
+
+        mistakes.extend(template_mistakes(tree, source.text_lines))
+    inputs = _Inputs(folder, tree)
+    mistakes.extend(inputs.mistakes)
+    problems = [_problem(file, mistake, source, origins) for mistake in _once(mistakes)]
+    problems.extend(inputs.topic_line_problems)
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.file != file, problem.line or 0)))
+    return LoadedConfig(_with_absolute_paths(config, folder), path, text, inputs.context, inputs.topics)
+
+
+def _validated(tree: dict[str, Any]) -> tuple[Config | None, list[Mistake]]:
+    try:
+        return Config.model_validate(tree), []
+    except ValidationError as error:
+        found = validation_mistakes(error, tree)
+        if not found and not list(tree_mistakes(tree)):
+            found = [
+                Mistake(place(detail["loc"], tree), "cannot be used") for detail in error.errors(include_url=False)
+            ]
+        return None, found
+
+
+class _Inputs:
+    """The files that the tree names, read; and what is wrong with them."""
+
+    def __init__(self, folder: Path, tree: dict[str, Any]) -> None:
+        self.mistakes: list[Mistake] = []
+        self.topic_line_problems: list[ConfigProblem] = []
+        self.context = self._text(folder, tree, ("context", "file"))
+        self.topics: tuple[Topic, ...] = ()
+        listed = self._text(folder, tree, ("topics", "file"))
+        if listed is not None:
+            self._read_topics(folder / tree["topics"]["file"], listed)
+
+    def _text(self, folder: Path, tree: dict[str, Any], path: tuple[str, str]) -> str | None:
+        name = section(tree, path[0]).get(path[1])
+        if not isinstance(name, str):
+            return None
+        try:
+            text = read_text(folder / name)
+        except InputMistake as error:
+            self.mistakes.append(Mistake(path, error.message))
+            return None
+        if not text.strip():
+            self.mistakes.append(Mistake(path, f"{folder / name} is empty"))
+            return None
+        return text
+
+    def _read_topics(self, file: Path, text: str) -> None:
+        self.topics, mistakes = read_topics(file, text)
+        self.topic_line_problems = [ConfigProblem(str(file), "", each.message, each.line) for each in mistakes]
+
+
+def _once(mistakes: list[Mistake]) -> Iterator[Mistake]:
+    """One mistake a place where several rules found fault with it: the first, and never twice the same."""
+    seen: set[KeyPath] = set()
+    for mistake in mistakes:
+        if not mistake.path or mistake.path not in seen or mistake.path[-1] == "prompt":
+            yield mistake
+        seen.add(mistake.path)
+
+
+def _problem(file: str, mistake: Mistake, source: Source, origins: set[KeyPath]) -> ConfigProblem:
+    path = mistake.path
+    if any(path[: len(origin)] == origin for origin in origins):
+        return ConfigProblem(file, f"--set {dotted(path)}", mistake.message)
+    line = mistake.line
+    for length in range(len(path), 0, -1):
+        line = line or source.lines.get(path[:length])
+    return ConfigProblem(file, dotted(path), mistake.message, line)
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    changes: dict[str, Any] = {}
+    for name, key in _PATHS:
+        part = getattr(config, name)
+        value: Path | None = getattr(part, key) if part is not None else None
+        if value is not None:
+            changes[name] = part.model_copy(update={key: folder / value})
+    return config.model_copy(update=changes)

@@ -1,0 +1,373 @@
+"""The config file as frozen models: every key, its default and its bounds.
+
+A config names the *variable* that holds an API key, never the key. Paths are relative to the file. Unknown keys are
+mistakes. Durations are seconds, prices are US dollars per million tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SIMULATOR = "simulator"
+"""The `base_url` (and the model name) of the embedded endpoint."""
+
+
+class _Section(BaseModel):
+    # Not `use_attribute_docstrings`: it reads the source at import (40 ms); `config.schema` does when it is asked.
+    # `defer_build`: the schemas of sections are built once, within the first model that is used (20 ms).
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+
+
+class Price(_Section):
+    """US dollars per million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    """Price of a million prompt tokens."""
+    completion: Annotated[float, Field(ge=0)]
+    """Price of a million completion tokens."""
+
+
+class FaultMix(_Section):
+    """Share of requests (0-1) that the embedded endpoint answers with each fault."""
+
+    rate_limited: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """A 429 although the limits have room, with one of every kind of hint in turn."""
+    server_error: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """500 and 502 with HTML bodies, 503 and 529 with JSON."""
+    reset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The connection is reset, half of them in the middle of the body."""
+    hang: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """No answer until the client gives up."""
+    truncated_body: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """A 200 whose JSON body is cut, or is HTML."""
+    invalid_json: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Content that is not the JSON that was asked for: prose, two objects, a missing key, a wrong type."""
+    empty: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Content that is empty or null."""
+    refusal: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The `refusal` field, or a refusal in words."""
+    length: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """`finish_reason: length`, the content cut."""
+
+
+class Simulation(_Section):
+    """How the embedded endpoint behaves (`base_url: simulator`). Its data is simulated and says so."""
+
+    rpm: Annotated[float, Field(gt=0)] | None = None
+    """Requests per minute that it enforces; none: no limit."""
+    tpm: Annotated[float, Field(gt=0)] | None = None
+    """Tokens per minute that it enforces; none: no limit."""
+    burst_s: Annotated[float, Field(gt=0, le=60)] = 60
+    """Seconds of each limit that can be spent at once after a pause; 60: a minute's, small: counted by the second."""
+    latency_s: Annotated[float, Field(ge=0)] = 0.05
+    """Median latency."""
+    latency_sigma: Annotated[float, Field(ge=0, le=3)] = 0.3
+    """Sigma of the lognormal latency; 0: constant."""
+    seed: int = 0
+    """Seed of what it says and of its faults."""
+    weak_share: Annotated[float, Field(ge=0, le=1)] = 0.12
+    """Share of generated examples that are weak on purpose."""
+    duplicate_share: Annotated[float, Field(ge=0, le=1)] = 0.08
+    """Share of generated examples that are near-duplicates of an earlier one on purpose."""
+    faults: FaultMix = FaultMix()
+    """Faults, each a share of requests."""
+
+
+class Endpoint(_Section):
+    """One OpenAI-compatible endpoint and what it allows."""
+
+    base_url: str | None = None
+    """Such as `https://host/v1`; `simulator` for the embedded one; none: `OPENAI_BASE_URL`, then OpenAI's own."""
+    model: str
+    """Model name as the endpoint knows it."""
+    api_key_env: str | None = None
+    """Name of the variable with the key; none: `OPENAI_API_KEY` (which may be missing when `base_url` is given)."""
+    rpm: Annotated[float, Field(gt=0)] | None = None
+    """Requests per minute allowed; none: not limited by us."""
+    tpm: Annotated[float, Field(gt=0)] | None = None
+    """Tokens per minute allowed; none: not limited by us."""
+    token_accounting: Literal["auto", "actual", "reserved"] = "auto"
+    """What the server charges against `tpm`: tokens used, or prompt + max_tokens when the request is admitted."""
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Requests open at once, at the most."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300
+    """Deadline of one request."""
+    extra_body: dict[str, Any] = {}
+    """More keys for every request body, such as vLLM's `chat_template_kwargs`."""
+    headers: dict[str, str] = {}
+    """More headers for every request."""
+    query: dict[str, str] = {}
+    """More query parameters for every request, such as Azure's `api-version`."""
+    price: Price | None = None
+    """What tokens cost; none: the cost is unknown, not 0."""
+    simulation: Simulation | None = None
+    """How the embedded endpoint behaves; only with `base_url: simulator`."""
+
+    @property
+    def is_simulator(self) -> bool:
+        return self.base_url == SIMULATOR
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_a_scheme(cls, value: str | None) -> str | None:
+        if value is None or value == SIMULATOR or value.startswith(("http://", "https://")):
+            return value
+        raise ValueError("must start with http:// or https://, or be 'simulator'")
+
+    @model_validator(mode="after")
+    def _simulation_needs_the_simulator(self) -> Endpoint:
+        if self.simulation is not None and not self.is_simulator:
+            raise ValueError("'simulation' is only for base_url: simulator")
+        return self
+
+
+class ContextFile(_Section):
+    """A document that the examples must agree with: a policy, a product sheet."""
+
+    file: Path
+    """UTF-8 text file, rendered into the generation and the judge prompts."""
+
+
+class Topics(_Section):
+    """Where seed topics come from: the model (default), or a file."""
+
+    count: PositiveInt | None = None
+    """Topics asked of the model for the first round; none: half the target."""
+    file: Path | None = None
+    """Text (one topic a line) or JSONL (`topic`, optional `category`), UTF-8; then no model is asked."""
+    endpoint: str | None = None
+    """Name of the endpoint that is asked; none: the only one."""
+    temperature: Temperature = 1.0
+    """Sampling temperature."""
+    max_tokens: PositiveInt | None = 2048
+    """Limit of one answer; none: the endpoint's own."""
+    batch_size: Annotated[int, Field(ge=1, le=200)] = 25
+    """Topics asked for in one request."""
+    prompt: str | None = None
+    """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `count`, `known`."""
+
+
+class Generation(_Section):
+    """How examples are asked for."""
+
+    endpoint: str | None = None
+    """Name of the endpoint that is asked; none: the only one."""
+    examples_per_topic: PositiveInt = 3
+    """Completions per topic in the first round."""
+    max_examples_per_topic: PositiveInt = 30
+    """How often a topic may be used when the first round was not enough and no new topics are to be had."""
+    temperature: Temperature = 0.8
+    """Sampling temperature."""
+    max_tokens: PositiveInt | None = 1024
+    """Limit of one answer; none: the endpoint's own."""
+    prompt: str | None = None
+    """Jinja2 template: `domain`, `system_prompt`, `topic`, `category`, `facets`, `context`, `turns`, `variation`."""
+    turns: Annotated[int, Field(ge=1, le=20)] = 1
+    """User turns per conversation; above 1 the model is asked for `messages` in place of one exchange."""
+
+    @model_validator(mode="after")
+    def _room_for_the_first_round(self) -> Generation:
+        if self.max_examples_per_topic < self.examples_per_topic:
+            raise ValueError("max_examples_per_topic is below examples_per_topic")
+        return self
+
+
+class Words(_Section):
+    """Bounds on length, both inclusive: words, or characters in scripts that write without spaces."""
+
+    min: Annotated[int, Field(ge=0)]
+    """Fewest."""
+    max: PositiveInt
+    """Most."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Words:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class Pattern(_Section):
+    """A user's own rule: examples in which `regex` is found are dropped, counted under `name`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """Reason under which drops are counted."""
+    regex: str
+    """Python regular expression, searched in the text."""
+    where: Literal["user", "assistant", "both"] = "both"
+    """Which side is searched."""
+
+
+class Filters(_Section):
+    """Cheap heuristics before the judge is paid: named rules with counted reasons; `false` or null turns one off."""
+
+    user_words: Words | None = Words(min=5, max=500)
+    """Length of each user turn."""
+    assistant_words: Words | None = Words(min=10, max=1000)
+    """Length of each assistant turn."""
+    refusal: bool = True
+    """The reply opens like a refusal ("I'm sorry, but I can't", "As an AI")."""
+    placeholder: bool = True
+    """A placeholder was left in (`[insert`, `[your`, `{{`, `xxx`, lorem ipsum)."""
+    short_reply: Annotated[float, Field(gt=0, le=1)] | None = 0.2
+    """The reply is shorter than this share of a long question."""
+    echo: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    """The reply is more similar than this to the question."""
+    repetition: Annotated[float, Field(gt=0, le=1)] | None = 0.3
+    """More than this share of the text stands in repeated word 4-grams or repeated sentences."""
+    patterns: tuple[Pattern, ...] = ()
+    """The user's own regular expressions."""
+
+    @field_validator("user_words", "assistant_words", "short_reply", "echo", "repetition", mode="before")
+    @classmethod
+    def _false_is_off(cls, value: object) -> object:
+        return None if value is False else value
+
+
+class Criterion(_Section):
+    """One line of the judge's rubric, scored 1-5."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """Key of the score."""
+    description: str = ""
+    """What the judge shall look at."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight in the mean."""
+
+
+DEFAULT_CRITERIA = (
+    Criterion(name="helpfulness", description="Does the reply resolve what the user asked, with concrete next steps?"),
+    Criterion(name="accuracy", description="Is everything in the reply correct and consistent with the context?"),
+    Criterion(name="naturalness", description="Do both sides read like real people, without templates or padding?"),
+    Criterion(name="policy", description="Does the reply keep to the system prompt, and promise nothing it may not?"),
+)
+
+
+DEFAULT_TONES = ("polite", "frustrated", "confused", "in a hurry", "formal", "chatty")
+"""Tones of the user's side, drawn in turn where the config names no facets."""
+
+
+class Judge(_Section):
+    """The rubric, and who applies it. `judge: null` turns judging off."""
+
+    endpoint: str | None = None
+    """Name of the endpoint that is asked; none: the only one."""
+    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)] = DEFAULT_CRITERIA
+    """The rubric: a list of names, of mappings, or a mapping from name to description."""
+    min_score: Annotated[float, Field(ge=1, le=5)] = 4.0
+    """Weighted mean that an example needs."""
+    temperature: Temperature = 0.0
+    """Sampling temperature."""
+    max_tokens: PositiveInt | None = 512
+    """Limit of one answer; none: the endpoint's own."""
+    prompt: str | None = None
+    """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `criteria`, `topic`."""
+
+    @field_validator("criteria", mode="before")
+    @classmethod
+    def _short_forms(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return [
+                {"name": name, **(rest if isinstance(rest, dict) else {"description": rest or ""})}
+                for name, rest in value.items()
+            ]
+        if isinstance(value, list):
+            return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("criteria")
+    @classmethod
+    def _each_name_once(cls, value: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
+        names = [criterion.name for criterion in value]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"named twice: {', '.join(sorted(repeated))}")
+        return value
+
+
+class Dedup(_Section):
+    """Near-duplicates: MinHash-LSH finds candidates, `verify` decides. `dedup: null` turns it off."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.80
+    """Verified similarity; strictly above is a duplicate. Never the LSH Jaccard."""
+    verify: Literal["indel", "article", "jaccard", "none"] = "indel"
+    """`indel`: rapidfuzz; `article`: difflib as naively called; `jaccard`: of signatures; `none`: any candidate."""
+    fields: Literal["user", "assistant", "both"] = "both"
+    """Which texts are compared."""
+
+
+class Output(_Section):
+    """What the dataset lines hold."""
+
+    system_message: bool = True
+    """Put the system prompt as the first message of every example."""
+    dir: Path | None = None
+    """Run folder; none: `runs/<name>` under the working folder. `--out` goes before it."""
+
+
+class Config(_Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Names the run and its folder."""
+    domain: Annotated[str, Field(min_length=1)]
+    """What the examples are about, in a phrase."""
+    system_prompt: Annotated[str, Field(min_length=1)]
+    """System message of the model that will be trained; also tells the generator who answers."""
+    context: ContextFile | None = None
+    """A document that the examples must agree with."""
+    target: PositiveInt
+    """Accepted examples wanted: `dataset.jsonl` has exactly so many lines."""
+    seed: int = 0
+    """Seed of every choice that the run makes itself."""
+    fsync: Literal["100ms", "always", "never"] = "100ms"
+    """When answers are forced to the disk: at most this late, one by one, or by the system."""
+    give_up_after_s: Annotated[float, Field(gt=0)] = 6 * 3600
+    """How long the run waits for an endpoint that has gone away before it stops (exit 4)."""
+    endpoints: Annotated[dict[str, Endpoint], Field(min_length=1)]
+    """Named endpoints. With one, every stage uses it."""
+    topics: Topics = Topics()
+    """Seed topics."""
+    generation: Generation = Generation()
+    """Examples."""
+    facets: dict[str, tuple[str, ...] | dict[str, Annotated[float, Field(gt=0)]]] = {"tone": DEFAULT_TONES}
+    """Axes of variation (tone, persona...): values, or values with weights; by default six tones. `{}`: none."""
+    filters: Filters = Filters()
+    """Cheap rules before the judge."""
+    judge: Judge | None = Judge()
+    """The rubric."""
+    dedup: Dedup | None = Dedup()
+    """Near-duplicates."""
+    output: Output = Output()
+    """The dataset file."""
+
+    @model_validator(mode="after")
+    def _stages_name_endpoints(self) -> Config:
+        for stage in ("topics", "generation", "judge"):
+            section = getattr(self, stage)
+            if section is None or (stage == "topics" and section.file is not None):
+                continue
+            if section.endpoint is None and len(self.endpoints) > 1:
+                raise ValueError(f"{stage}.endpoint: several endpoints, name one of {', '.join(self.endpoints)}")
+            if section.endpoint is not None and section.endpoint not in self.endpoints:
+                raise ValueError(
+                    f"{stage}.endpoint: no endpoint is named {section.endpoint!r}, there is {', '.join(self.endpoints)}"
+                )
+        return self
+
+    @property
+    def topic_count(self) -> int:
+        """Topics of the first round."""
+        return self.topics.count or max(1, (self.target + 1) // 2)
+
+    def endpoint_of(self, stage: str) -> str:
+        """Name of the endpoint that serves a stage: `topics`, `generation` or `judge`."""
+        section = getattr(self, stage)
+        return (section.endpoint if section is not None else None) or next(iter(self.endpoints))

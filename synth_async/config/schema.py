@@ -1,0 +1,85 @@
+"""The JSON Schema of the config file, for editors and other tools.
+
+`python -m synth_async.config.schema > configs/synth-async.schema.json` writes the copy that the examples point to.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+from typing import Any
+
+from . import models
+from .models import Config, Filters
+
+__all__ = ["json_schema", "render"]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of `Config` (draft 2020-12): descriptions from the docstrings of the models, short forms included."""
+    schema = Config.model_json_schema()
+    sections = {"Config": schema, **schema["$defs"]}
+    for name, descriptions in _attribute_docstrings().items():
+        for key, description in descriptions.items():
+            if key in sections.get(name, {}).get("properties", {}):
+                sections[name]["properties"][key]["description"] = description
+    _allow_short_criteria(schema["$defs"])
+    _allow_false(schema["$defs"]["Filters"]["properties"])
+    return {"$schema": DIALECT, **schema, "title": "synth-async config"}
+
+
+def render() -> str:
+    """The schema as the text of a file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _attribute_docstrings() -> dict[str, dict[str, str]]:
+    """Class -> attribute -> the string that stands below it."""
+    module = ast.parse(inspect.getsource(models))
+    return {node.name: _strings_below(node) for node in module.body if isinstance(node, ast.ClassDef)}
+
+
+def _strings_below(node: ast.ClassDef) -> dict[str, str]:
+    found = {}
+    for statement, below in zip(node.body, node.body[1:], strict=False):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
+            found[statement.target.id] = inspect.cleandoc(below.value.value)
+    return found
+
+
+def _allow_short_criteria(definitions: dict[str, Any]) -> None:
+    """The rubric as a list of names or mappings, or as a mapping from name to description or mapping."""
+    criterion = definitions["Criterion"]
+    name = {key: value for key, value in criterion["properties"]["name"].items() if key in ("type", "pattern")}
+    unnamed = {key: value for key, value in criterion["properties"].items() if key != "name"}
+    definitions["NamedCriterion"] = {
+        "type": "object",
+        "description": "A criterion whose name is its key.",
+        "additionalProperties": False,
+        "properties": unnamed,
+    }
+    long = definitions["Judge"]["properties"]["criteria"]
+    values = [{"type": "string"}, {"type": "null"}, {"$ref": "#/$defs/NamedCriterion"}]
+    forms = [
+        {"type": "array", "minItems": 1, "items": {"anyOf": [name, {"$ref": "#/$defs/Criterion"}]}},
+        {"type": "object", "minProperties": 1, "propertyNames": name, "additionalProperties": {"anyOf": values}},
+    ]
+    kept = {key: value for key, value in long.items() if key in ("default", "description", "title")}
+    definitions["Judge"]["properties"]["criteria"] = {"anyOf": forms, **kept}
+
+
+def _allow_false(properties: dict[str, Any]) -> None:
+    """`false` turns a filter off, as null does."""
+    for key in Filters.model_fields:
+        if {"type": "null"} in properties[key].get("anyOf", ()):
+            properties[key]["anyOf"].append({"const": False})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,213 @@
+"""An endpoint as the stages see it: `await endpoint.ask(request, keep)` and the answer is there, or a clear error.
+
+One owner per reason to wait: a 429 belongs to the limits (a pause for everybody, never an attempt), a broken exchange to
+the retry policy, an endpoint that has gone away to the breaker, a bad answer to the stage that asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from synth_async.config.models import Endpoint as EndpointConfig
+from synth_async.endpoint.breaker import Breaker
+from synth_async.endpoint.client import ChatClient, HttpAnswer
+from synth_async.endpoint.limits import Limits
+from synth_async.endpoint.retry import next_delay_s
+from synth_async.endpoint.wire import Dialect, adapted, request_body
+from synth_async.errors import RateLimited, RequestRejected, TransientFailure
+from synth_async.records import ChatRequest, Completion, Stage
+from synth_async.stages.parsing import MalformedBody, read_completion
+
+__all__ = ["Endpoint", "EndpointCounts", "KeepAnswer"]
+
+KeepAnswer = Callable[[bytes], None]
+"""Called with the raw body of an answer before anything looks at it: the journal."""
+
+_PRIORITY: Mapping[Stage, int] = {Stage.JUDGE: 0, Stage.TOPICS: 1, Stage.GENERATE: 2}
+_BYTES_PER_TOKEN = 4.0
+"""First guess for the prompt; the running means that follow come from the server's own counts."""
+
+_MEAN_WEIGHT = 0.05
+
+
+@dataclass(slots=True)
+class EndpointCounts:
+    """What was sent to one endpoint by this process."""
+
+    attempts: int = 0
+    answered: int = 0
+    http_429: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_sum_s: float = 0.0
+
+
+class _TokenEstimate:
+    """Expected tokens of a request: prompt bytes by a learnt ratio, plus the mean completion of its stage."""
+
+    def __init__(self) -> None:
+        self._bytes_per_token = _BYTES_PER_TOKEN
+        self._completions: dict[Stage, float] = {}
+
+    def prompt(self, prompt_bytes: int) -> float:
+        return prompt_bytes / self._bytes_per_token
+
+    def completion(self, request: ChatRequest) -> float:
+        most = request.max_tokens or 512
+        return min(most, self._completions.get(request.stage, most))
+
+    def learn(self, request: ChatRequest, prompt_bytes: int, completion: Completion) -> None:
+        usage = completion.usage
+        if usage.prompt > 0:
+            self._bytes_per_token += _MEAN_WEIGHT * (prompt_bytes / usage.prompt - self._bytes_per_token)
+        mean = self._completions.get(request.stage)
+        if usage.completion > 0:
+            gap = usage.completion - mean if mean is not None else 0.0
+            self._completions[request.stage] = (mean or usage.completion) + _MEAN_WEIGHT * gap
+
+
+class Endpoint:
+    """One model behind one address: its limits, its breaker, its dialect, its counts."""
+
+    def __init__(
+        self, name: str, settings: EndpointConfig, client: ChatClient, *, give_up_after_s: float, seed: int | None = None
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.counts = EndpointCounts()
+        self.breaker = Breaker(name, give_up_after_s=give_up_after_s)
+        self.limits = Limits(
+            rpm=settings.rpm,
+            tpm=settings.tpm,
+            max_in_flight=settings.max_in_flight,
+            breaker=self.breaker,
+            refunds=settings.token_accounting == "actual",
+        )
+        self.dialect = Dialect()
+        self._client = client
+        self._estimate = _TokenEstimate()
+        self._chance = random.Random(seed)
+        self._exchanges: set[anyio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.limits!r}>"
+
+    async def ask(self, request: ChatRequest, keep: KeepAnswer) -> Completion:
+        """The completion for a request, kept before it is read.
+
+        Raises `TransientFailure` when the attempts are used up (the task stays undecided), `RequestRejected` when this one
+        request is refused for good, `EndpointRefused` and `StoppedEarly` when the run cannot go on.
+        """
+        tried = 1
+        while True:
+            dialect = self.dialect
+            try:
+                return await self._attempt(request, keep, dialect)
+            except RateLimited as limited:
+                self.counts.http_429 += 1
+                self.limits.pause(limited.hint_s)
+            except RequestRejected as rejected:
+                changed = adapted(dialect, str(rejected)) if rejected.status in (400, 422) else None
+                if changed is None:
+                    self.breaker.note_rejected(str(rejected))
+                    raise
+                # Others may have been refused at the same time; the first one decides for all.
+                if self.dialect == dialect:
+                    self.dialect = changed
+            except TransientFailure as failure:
+                if not await self._may_try_again(failure, tried):
+                    raise
+                tried += not self.breaker.is_probing
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean seconds from sending a request to its answer; 0 before the first one."""
+        return self.counts.latency_sum_s / self.counts.answered if self.counts.answered else 0.0
+
+    def waiting_for(self) -> str:
+        """Why this endpoint is not sent more, for the progress line; empty when nothing is wrong."""
+        if self.breaker.is_probing and self.breaker.last_message:
+            return f"{self.name} does not answer: {self.breaker.last_message}"
+        if (left_s := self.limits.pause_left_s) > 1:
+            return f"{self.name} asked for a pause, {left_s:.0f} s left"
+        return ""
+
+    def abandon(self) -> None:
+        """Let a stop of the run cut off the requests in flight as well."""
+        for exchange in self._exchanges:
+            exchange.shield = False
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _may_try_again(self, failure: TransientFailure, tried: int) -> bool:
+        """Note a failure and wait as the policy says; False when the attempts are used up."""
+        self.counts.failures[failure.kind] += 1
+        self.breaker.note_failure(anyio.current_time(), str(failure), connected=failure.connected)
+        if failure.kind in ("http_503", "timeout"):
+            self.limits.shrink()
+        if self.breaker.is_probing:
+            # The endpoint is away: that is nobody's attempt, and the breaker spaces the probes.
+            return True
+        delay_s = next_delay_s(failure, tried, jitter=self._chance.random())
+        if delay_s is None:
+            return False
+        await anyio.sleep(delay_s)
+        return True
+
+    async def _attempt(self, request: ChatRequest, keep: KeepAnswer, dialect: Dialect) -> Completion:
+        body = request_body(request, model=self.settings.model, dialect=dialect, extra_body=self.settings.extra_body)
+        permit = await self.limits.admit(self._expected_tokens(request, len(body)), _PRIORITY[request.stage])
+        used: float | None = None
+        self.counts.attempts += 1
+        try:
+            answer = await self._exchange(body)
+            keep(answer.body)
+            completion = self._read(answer)
+            self._note(request, answer, completion, len(body))
+            used = completion.usage.total or None
+            return completion
+        except RateLimited:
+            used = 0.0
+            raise
+        finally:
+            permit.settle(used)
+
+    async def _exchange(self, body: bytes) -> HttpAnswer:
+        """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self.settings.timeout_s) as exchange:
+            self._exchanges.add(exchange)
+            try:
+                return await self._client.post(body)
+            finally:
+                self._exchanges.discard(exchange)
+        raise TransientFailure(f"no answer within {self.settings.timeout_s:g} s", kind="timeout")
+
+    def _read(self, answer: HttpAnswer) -> Completion:
+        try:
+            return read_completion(answer.body, fallback_model=self.settings.model)
+        except MalformedBody as error:
+            raise TransientFailure(str(error), kind="body") from None
+
+    def _note(self, request: ChatRequest, answer: HttpAnswer, completion: Completion, prompt_bytes: int) -> None:
+        self.counts.answered += 1
+        self.counts.latency_sum_s += answer.latency_s
+        self.counts.prompt_tokens += completion.usage.prompt
+        self.counts.completion_tokens += completion.usage.completion
+        self._estimate.learn(request, prompt_bytes, completion)
+        self.breaker.note_answered(anyio.current_time())
+        self.limits.note_answered()
+
+    def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:
+        """What the server is expected to charge: at admission for prompt + max_tokens, or for what is really used."""
+        prompt = self._estimate.prompt(prompt_bytes)
+        if self.settings.token_accounting == "actual":
+            return prompt + self._estimate.completion(request)
+        return prompt + (request.max_tokens or self._estimate.completion(request))

@@ -1,0 +1,91 @@
+"""The kinds of journal frames that a run writes, and the records that are read back from them.
+
+    task              a planned task, before its first request (topic, sample, facets, rendered prompt)
+    answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
+    topics            the topics that a batch brought
+    accept, reject    a decision, with the fingerprint of the config that made it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from synth_async.records import ChatRequest, Drop, Stage, Task, Topic, Verdict
+from synth_async.store.frames import Frame
+
+__all__ = [
+    "ACCEPT",
+    "ANSWER",
+    "REJECT",
+    "TASK",
+    "TOPICS",
+    "answer_frame",
+    "decision_frame",
+    "drop_of",
+    "task_frame",
+    "task_of",
+    "verdict_of",
+]
+
+TASK = "task"
+TOPICS = "topics"
+ACCEPT = "accept"
+REJECT = "reject"
+ANSWER: Mapping[Stage, str] = {stage: f"answer-{stage}" for stage in (Stage.TOPICS, Stage.GENERATE, Stage.JUDGE)}
+
+
+def task_frame(task: Task) -> Frame:
+    """The frame of a planned task."""
+    topic = {"i": task.topic.index, "text": task.topic.text, "category": task.topic.category}
+    fields = {"topic": topic, "sample": task.sample, "facets": task.facets, "messages": task.messages}
+    return Frame(task.key, TASK, fields)
+
+
+def task_of(frame: Frame) -> Task:
+    """The task in a frame."""
+    topic = frame.fields["topic"]
+    return Task(
+        frame.key,
+        Topic(topic["i"], topic["text"], topic["category"]),
+        frame.fields["sample"],
+        tuple(frame.fields["messages"]),
+        frame.fields["facets"],
+    )
+
+
+def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes) -> Frame:
+    """The frame of a raw answer. `attempt` counts how often this answer was asked for, from 1."""
+    return Frame(request.key, ANSWER[request.stage], {"attempt": attempt, "endpoint": endpoint}, body)
+
+
+def decision_frame(
+    key: str, fingerprint: str, drop: Drop | None, verdict: Verdict | None, *, in_place: bool
+) -> Frame:
+    """The frame of a decision. `in_place`: it stands for an earlier one, at that one's position in the order."""
+    fields: dict[str, Any] = {"fp": fingerprint}
+    if in_place:
+        fields["in_place"] = True
+    if drop is not None:
+        fields |= {"stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
+    if verdict is not None:
+        fields |= {
+            "scores": verdict.scores,
+            "score": verdict.score,
+            "judge_reason": verdict.reason,
+            "judge_model": verdict.model,
+        }
+    return Frame(key, ACCEPT if drop is None else REJECT, fields)
+
+
+def drop_of(frame: Frame) -> Drop:
+    """The drop in a reject frame."""
+    return Drop(Stage(frame.fields["stage"]), frame.fields["reason"], frame.fields["detail"])
+
+
+def verdict_of(frame: Frame) -> Verdict | None:
+    """The verdict in a decision frame, or None when it was made without one."""
+    fields = frame.fields
+    if "scores" not in fields:
+        return None
+    return Verdict(fields["scores"], fields["score"], fields["judge_reason"], fields["judge_model"])

@@ -1,0 +1,294 @@
+"""The graph of a run: topics -> tasks -> generation workers -> candidates -> judging workers -> dataset.
+
+Fixed pools of workers pull from bounded queues, so nothing is ever "all tasks at once". The queues form a chain and never
+a cycle: the planner is a function that `issue_tasks` asks for the next task, not a channel. Decisions are made in plain
+functions (`stages`), on the loop's thread, in one order; that order is the journal's.
+
+The run ends when the target is met, or when nothing is left to issue and nothing is outstanding. A stop, whatever its
+reason, cancels everything that waits and lets the requests in flight finish: they may be paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import anyio
+
+from synth_async.config.models import Config, Judge
+from synth_async.endpoint.service import Endpoint
+from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
+from synth_async.pipeline.ledger import Ledger
+from synth_async.pipeline.replay import Replay
+from synth_async.pipeline.topic_source import TopicSource
+from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Verdict
+from synth_async.stages.coverage import Planner, StopReason
+from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.generation import FacetPlan, generation_request, plan_task
+from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
+from synth_async.stages.topics import TopicPool
+
+__all__ = ["Graph"]
+
+_TASKS_AHEAD = 8
+"""Tasks planned before a worker is free: enough that none waits, few enough that the plan follows the yield."""
+
+_SHORTEST_DRAIN_S = 1.0
+_OVER_TARGET = Drop(Stage.TARGET, DropReason.OVER_TARGET, "beyond the target; used first when it is raised")
+
+
+class Graph:
+    """The workers of one run, and what they share."""
+
+    def __init__(
+        self,
+        config: Config,
+        context: str,
+        *,
+        endpoints: Mapping[str, Endpoint],
+        planner: Planner,
+        facets: FacetPlan,
+        listed_topics: Sequence[Topic],
+        pool: TopicPool,
+        topic_ends: list[int],
+        curation: Curation,
+        ledger: Ledger,
+        replay: Replay,
+    ) -> None:
+        self.stop_error: SynthAsyncError | None = None
+        self._config = config
+        self._context = context
+        self._endpoints = endpoints
+        self._planner = planner
+        self._facets = facets
+        self._curation = curation
+        self._ledger = ledger
+        self._replay = replay
+        self._backlog = replay.tasks()
+        self._changed = asyncio.Event()
+        self._tasks: asyncio.Queue[Task] = asyncio.Queue(maxsize=_TASKS_AHEAD)
+        self._candidates: asyncio.Queue[Candidate] = asyncio.Queue(maxsize=self._workers("judge"))
+        self._unjudged: dict[str, Candidate] = {}
+        self._topics = TopicSource(
+            config,
+            context,
+            listed=listed_topics,
+            pool=pool,
+            ends=topic_ends,
+            planner=planner,
+            ledger=ledger,
+            ask=self._ask,
+            on_topics=self._changed.set,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Graph {self._planner!r} tasks={self._tasks.qsize()} candidates={self._candidates.qsize()}>"
+
+    # --- the flow --------------------------------------------------------------------------------
+
+    async def run(self) -> SynthAsyncError | None:
+        """Run to the end; returns what stopped it early, if anything. Every answer that came is in the journal then."""
+        async with anyio.create_task_group() as drain:
+            async with anyio.create_task_group() as workers:
+                workers.start_soon(self._guarded, self._topics.run)
+                for _ in range(self._workers("generation")):
+                    workers.start_soon(self._guarded, self._generate)
+                for _ in range(self._workers("judge") if self._config.judge else 0):
+                    workers.start_soon(self._guarded, self._judge)
+                await self._guarded(self._issue_tasks)
+                drain.start_soon(self._limit_the_drain)
+                workers.cancel_scope.cancel()
+            drain.cancel_scope.cancel()
+        if not self._planner.target_is_met:
+            return self.stop_error
+        self._keep_surplus()
+        return None
+
+    def stop(self, error: SynthAsyncError) -> None:
+        """End the run because of `error`; the first one counts. Requests in flight are let finish."""
+        if self.stop_error is None:
+            self.stop_error = error
+        self._changed.set()
+
+    def abandon(self) -> None:
+        """Do not wait for the requests in flight either."""
+        for endpoint in self._endpoints.values():
+            endpoint.abandon()
+
+    async def _issue_tasks(self) -> None:
+        """Plan one task after another while the planner wants them; returns when the run is over."""
+        while self.stop_error is None:
+            self._changed.clear()
+            reason = self._planner.stop_reason()
+            if reason is StopReason.TARGET:
+                return
+            if reason is not None:
+                raise StoppedEarly(self._explain(reason))
+            if self._tasks.full() or not self._planner.wants_task or (task := self._next_task()) is None:
+                await self._changed.wait()
+            else:
+                self._planner.note_issued()
+                self._tasks.put_nowait(task)
+
+    async def _generate(self) -> None:
+        """Worker: a task's completion, and the decisions that cost nothing."""
+        while True:
+            task = await self._tasks.get()
+            self._changed.set()
+            try:
+                completion = await self._ask(generation_request(self._config, task))
+            except RequestRejected as error:
+                self._reject(task, Drop(Stage.GENERATE, DropReason.REQUEST_REJECTED, str(error)), None, None)
+            except TransientFailure:
+                self._leave_undecided()
+            else:
+                await self._examine(task, completion)
+
+    async def _examine(self, task: Task, completion: Completion) -> None:
+        self._ledger.tally.answered += 1
+        candidate = self._curation.examine(task, completion)
+        if isinstance(candidate, Rejected):
+            self._reject(task, candidate.drop, candidate.example, None)
+        elif self._config.judge is None:
+            self._admit(candidate, None)
+        else:
+            self._unjudged[task.key] = candidate
+            await self._candidates.put(candidate)
+
+    async def _judge(self) -> None:
+        """Worker: a candidate's verdict, and the last decisions."""
+        while True:
+            candidate = await self._candidates.get()
+            try:
+                verdict = await self._verdict(candidate)
+            except RequestRejected as error:
+                verdict = Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, str(error))
+            except TransientFailure:
+                del self._unjudged[candidate.example.task.key]
+                self._leave_undecided()
+                continue
+            del self._unjudged[candidate.example.task.key]
+            if isinstance(verdict, Drop):
+                self._reject(candidate.example.task, verdict, candidate.example, None)
+            else:
+                self._admit(candidate, verdict)
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def _next_task(self) -> Task | None:
+        """What an earlier process left undone, then the planner's next sample; None while there is no topic."""
+        if (task := next(self._backlog, None)) is not None:
+            self._planner.backlog -= 1
+            return task
+        sample = self._planner.next_sample()
+        self._topics.wake()
+        if sample is None:
+            return None
+        task = plan_task(self._config, self._context, *sample, self._facets.draw())
+        self._ledger.planned(task)
+        return task
+
+    async def _ask(self, request: ChatRequest) -> Completion:
+        """The completion that the journal holds, or else the endpoint's."""
+        found = self._replay.answer(request.key)
+        return found[1] if found is not None else await self._ask_anew(request, attempt=1)
+
+    async def _ask_anew(self, request: ChatRequest, *, attempt: int) -> Completion:
+        stage = {Stage.TOPICS: "topics", Stage.JUDGE: "judge"}.get(request.stage, "generation")
+        endpoint = self._endpoints[self._config.endpoint_of(stage)]
+        completion = await endpoint.ask(
+            request, lambda body: self._ledger.answered(request, attempt, endpoint.name, body)
+        )
+        self._ledger.note_spent(endpoint.name, completion.usage.prompt, completion.usage.completion)
+        return completion
+
+    async def _verdict(self, candidate: Candidate) -> Verdict | Drop:
+        """The judge's verdict; a malformed one is asked for once more."""
+        judge = self._judge_settings()
+        request = judge_request(self._config, judge, self._context, candidate.example)
+        attempt, completion = self._replay.answer(request.key) or (1, await self._ask_anew(request, attempt=1))
+        verdict = read_verdict(judge, completion)
+        while isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS:
+            attempt += 1
+            verdict = read_verdict(judge, await self._ask_anew(request, attempt=attempt))
+        return verdict
+
+    def _judge_settings(self) -> Judge:
+        if self._config.judge is None:
+            raise AssertionError("judging workers run only where a judge is configured")
+        return self._config.judge
+
+    # --- deciding --------------------------------------------------------------------------------
+
+    def _admit(self, candidate: Candidate, verdict: Verdict | None) -> None:
+        example = candidate.example
+        drop = self._curation.admit(candidate, verdict)
+        if drop is None and self._planner.target_is_met:
+            drop = _OVER_TARGET
+        if drop is not None:
+            self._reject(example.task, drop, example, verdict)
+            return
+        self._ledger.accepted(example, verdict)
+        self._curation.accept(example, candidate.sketch)
+        self._planner.note_decided(accepted=True)
+        self._wake()
+
+    def _reject(self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> None:
+        self._ledger.rejected(task, drop, example, verdict)
+        self._planner.note_decided(accepted=False)
+        self._wake()
+
+    def _leave_undecided(self) -> None:
+        """The transport gave up: nothing is decided, what was answered is in the journal, the next run goes on from it."""
+        self._planner.note_undecided()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._topics.wake()
+
+    # --- ending ----------------------------------------------------------------------------------
+
+    def _keep_surplus(self) -> None:
+        """Answers that were paid for and are not needed now wait in the rejects for a higher target."""
+        for candidate in self._unjudged.values():
+            self._reject(candidate.example.task, _OVER_TARGET, candidate.example, None)
+        self._unjudged.clear()
+        for task in self._backlog:
+            if (found := self._replay.answer(task.key)) is not None:
+                outcome = self._curation.examine(task, found[1])
+                rejected = outcome if isinstance(outcome, Rejected) else Rejected(_OVER_TARGET, outcome.example)
+                self._planner.note_issued()
+                self._reject(task, rejected.drop, rejected.example, None)
+
+    async def _limit_the_drain(self) -> None:
+        """A surplus answer is not worth a long wait, so a met target gives the requests in flight a few mean latencies.
+
+        A run that was interrupted waits for them up to their deadline: the work is wanted, and it may be paid for.
+        """
+        if self._planner.target_is_met:
+            slowest = max(endpoint.mean_latency_s for endpoint in self._endpoints.values())
+            await anyio.sleep(max(_SHORTEST_DRAIN_S, 4 * slowest))
+            self.abandon()
+
+    async def _guarded(self, worker: Callable[[], Awaitable[None]]) -> None:
+        """Run a worker; an error that ends the run is noted instead of tearing the others down with it."""
+        try:
+            await worker()
+        except SynthAsyncError as error:
+            self.stop(error)
+
+    def _workers(self, stage: str) -> int:
+        """As many as requests may be in flight, and a quarter more for those that wait to be retried."""
+        most = self._config.endpoints[self._config.endpoint_of(stage)].max_in_flight
+        return most + most // 4 + 1
+
+    def _explain(self, reason: StopReason) -> str:
+        accepted = f"{self._planner.accepted} of {self._config.target} examples accepted"
+        if reason is StopReason.YIELD:
+            return f"{accepted}; fewer than 2 % of the last 2,000 were good enough: see the reasons in rejects.jsonl"
+        advice = "raise generation.max_examples_per_topic, or bring more topics"
+        if self._planner.undecided:
+            advice = f"{self._planner.undecided} requests found no answer, the same command tries them again"
+        failure = f" (last failure: {self._topics.last_failure})" if self._topics.last_failure else ""
+        return f"{accepted}; there are no more topics to write about{failure}: {advice}"

@@ -1,0 +1,75 @@
+"""The ledger: every event of a run in one place, in one order: the journal first, then the files, then the counts."""
+
+from __future__ import annotations
+
+from synth_async.config.models import Config
+from synth_async.pipeline.frames import TOPICS, answer_frame, decision_frame, task_frame
+from synth_async.records import ChatRequest, Drop, Example, Task, Topic, Verdict
+from synth_async.report.metrics import Tally
+from synth_async.stages.lines import dataset_line, rejects_line
+from synth_async.store.frames import Frame
+from synth_async.store.journal import Journal
+from synth_async.store.jsonl import ShadowFile
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Writes what happens; decides nothing. One `fingerprint` marks every decision that it writes."""
+
+    def __init__(
+        self, config: Config, journal: Journal, dataset: ShadowFile, rejects: ShadowFile, *, fingerprint: str
+    ) -> None:
+        self.journal = journal
+        self.dataset = dataset
+        self.rejects = rejects
+        self.fingerprint = fingerprint
+        self.tally = Tally()
+        self._config = config
+        self._prices = {
+            name: (endpoint.price.prompt, endpoint.price.completion) if endpoint.price else None
+            for name, endpoint in config.endpoints.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"<Ledger accepted={self.tally.accepted} {self.journal!r}>"
+
+    def planned(self, task: Task) -> None:
+        """A task was planned; no request for it has been sent yet."""
+        self.journal.append(task_frame(task))
+        self.tally.asked += 1
+
+    def answered(self, request: ChatRequest, attempt: int, endpoint: str, body: bytes) -> None:
+        """A raw answer came in."""
+        self.journal.append(answer_frame(request, attempt, endpoint, body))
+
+    def note_spent(self, endpoint: str, prompt: int, completion: int) -> None:
+        """Tokens that answers were charged; an endpoint that the config no longer names has no known price."""
+        self.tally.note_usage(prompt, completion, self._prices.get(endpoint))
+
+    def found_topics(self, key: str, batch: int, topics: list[Topic], *, asked: int, fresh: int) -> None:
+        """A batch of topics was read: `fresh` were new among the `asked`, `topics` are taken."""
+        rows = [[topic.text, topic.category] for topic in topics]
+        self.journal.append(Frame(key, TOPICS, {"batch": batch, "asked": asked, "fresh": fresh, "topics": rows}))
+
+    def accepted(self, example: Example, verdict: Verdict | None, *, in_place: bool = False) -> None:
+        """An example was accepted."""
+        self.journal.append(decision_frame(example.task.key, self.fingerprint, None, verdict, in_place=in_place))
+        self.confirm_accepted(example, verdict)
+
+    def rejected(
+        self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None, *, in_place: bool = False
+    ) -> None:
+        """A task was dropped."""
+        self.journal.append(decision_frame(task.key, self.fingerprint, drop, verdict, in_place=in_place))
+        self.confirm_rejected(task, drop, example, verdict)
+
+    def confirm_accepted(self, example: Example, verdict: Verdict | None) -> None:
+        """An acceptance that the journal holds: see that its line is there."""
+        self.dataset.confirm(dataset_line(self._config, example, verdict))
+        self.tally.note_accepted(judged=verdict is not None)
+
+    def confirm_rejected(self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> None:
+        """A drop that the journal holds: see that its line is there."""
+        self.rejects.confirm(rejects_line(self._config, task, drop, example, verdict))
+        self.tally.note_rejected(drop, judged=verdict is not None)

@@ -1,0 +1,83 @@
+"""The manifest, `run.json`: which config made the run, in parts that can be compared field by field."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import orjson
+
+from synth_async import __version__
+from synth_async.config import Config, describe_parts, diff_parts, fingerprints
+from synth_async.errors import UsageError
+from synth_async.store.run_folder import RunFolder, read_json, write_atomically
+
+__all__ = ["check_manifest", "decision_fingerprint"]
+
+FORMAT = 1
+_PACKAGES = ("aiohttp", "aiolimiter", "anyio", "datasketch", "numpy", "openai", "orjson", "pydantic", "rapidfuzz")
+_DECIDING = ("filter", "judge", "dedup")
+
+
+def decision_fingerprint(config: Config) -> str:
+    """One fingerprint for all that decides about an answer: filters, judge, dedup."""
+    made_of = fingerprints(config)
+    return hashlib.blake2b("".join(made_of[stage] for stage in _DECIDING).encode(), digest_size=8).hexdigest()
+
+
+def check_manifest(folder: RunFolder, config: Config, *, accept_change: bool) -> None:
+    """Write `run.json` for a new run, or compare it: a run goes on only with the generation that it began with.
+
+    Raises `UsageError` with what changed, field by field. The file is written again only where its content changes.
+    """
+    earlier = read_json(folder.manifest)
+    if earlier is not None:
+        _check_format(folder, earlier)
+        _check_generation(folder, config, earlier, accept_change=accept_change)
+    manifest = _manifest(config, earlier)
+    if manifest != earlier:
+        write_atomically(folder.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _check_format(folder: RunFolder, earlier: Mapping[str, Any]) -> None:
+    if earlier.get("format", 0) > FORMAT:
+        raise UsageError(f"{folder.manifest}: written by a newer version ({earlier.get('synth_async')}); upgrade synth-async")
+
+
+def _check_generation(
+    folder: RunFolder, config: Config, earlier: Mapping[str, Any], *, accept_change: bool
+) -> None:
+    then, now = earlier.get("parts", {}).get("generate", {}), describe_parts(config)["generate"]
+    changes = diff_parts({"generate": then}, {"generate": orjson.loads(orjson.dumps(now))})
+    if changes and not accept_change:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise UsageError(
+            f"{folder.path}: the run was made with another generation config:\n{listed}\n"
+            "Choose another folder with --out, put the config back, or go on with both kinds in one dataset: --accept-change"
+        )
+
+
+def _manifest(config: Config, earlier: Mapping[str, Any] | None) -> dict[str, Any]:
+    if earlier is None:
+        earlier = {
+            "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "synth_async": __version__,
+            "python": platform.python_version(),
+            "packages": {name: metadata.version(name) for name in _PACKAGES},
+        }
+    kept = ("created_at", "synth_async", "python", "packages")
+    described: dict[str, Any] = {
+        "format": FORMAT,
+        "name": config.name,
+        **{name: earlier.get(name) for name in kept},
+        "simulated": any(endpoint.is_simulator for endpoint in config.endpoints.values()),
+        "target": config.target,
+        "fingerprints": fingerprints(config),
+        "parts": describe_parts(config),
+    }
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(described))
+    return plain

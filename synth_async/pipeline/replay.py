@@ -1,0 +1,268 @@
+"""Taking up a run: what the journal holds, and what still has to be done.
+
+The journal is scanned once (`scan`): keys and places, no bodies. Then its decisions are gone through in their order
+(`replay`): a decision with today's fingerprint is confirmed, one that an earlier config made is made again from the
+journaled answers, in its place. The output files and the index of accepted examples come out as they were, or as they
+would have been. No request is sent here; what needs one is left over as the backlog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from synth_async.config.models import Config
+from synth_async.pipeline.frames import ACCEPT, ANSWER, REJECT, TASK, TOPICS, drop_of, task_of, verdict_of
+from synth_async.pipeline.ledger import Ledger
+from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
+from synth_async.stages.coverage import Planner
+from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.generation import FacetPlan
+from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
+from synth_async.stages.parsing import MalformedBody, read_completion
+from synth_async.stages.topics import TopicPool
+from synth_async.store.frames import Frame, read_frame
+from synth_async.store.journal import Journal
+
+__all__ = ["JournalState", "Replay", "scan"]
+
+_OPEN = (DropReason.OVER_TARGET, DropReason.PENDING_JUDGE)
+"""Reasons that are not the last word: the examples are taken up when the run has use for them."""
+
+
+@dataclass(slots=True)
+class JournalState:
+    """Where things stand in the journal: 16-byte keys to places, in the order that the run gave them."""
+
+    tasks: dict[bytes, int] = field(default_factory=dict)
+    answers: dict[bytes, int] = field(default_factory=dict)
+    decisions: dict[bytes, int] = field(default_factory=dict)
+    topic_batches: list[Frame] = field(default_factory=list)
+    accepted: int = 0
+    generated: int = 0
+    usages: list[tuple[str, int, int]] = field(default_factory=list)
+    fingerprints: set[str] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.tasks or self.answers or self.topic_batches)
+
+
+def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]]) -> JournalState:
+    """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order."""
+    state = JournalState()
+    spent: dict[str, list[int]] = {}
+    accepted: set[bytes] = set()
+    for place, key, kind, line in journal.scan():
+        if kind == TASK:
+            state.tasks[key] = place
+            fields = orjson.loads(line[9:])
+            planner_notes.append((fields["topic"]["i"], fields["sample"], fields["facets"]))
+        elif kind.startswith("answer-"):
+            _note_answer(state, spent, place, key, kind, line)
+        elif kind in (ACCEPT, REJECT):
+            _note_decision(state, accepted, place, key, kind, line)
+        elif kind == TOPICS:
+            state.topic_batches.append(read_frame(line))
+    state.accepted = len(accepted)
+    state.usages = [(endpoint, prompt, completion) for endpoint, (prompt, completion) in spent.items()]
+    return state
+
+
+def _note_answer(
+    state: JournalState, spent: dict[str, list[int]], place: int, key: bytes, kind: str, line: bytes
+) -> None:
+    frame = read_frame(line)
+    try:
+        usage = read_completion(frame.body or b"", fallback_model="").usage
+    except MalformedBody:
+        return  # an answer in transport's eyes only: it is asked for again
+    sums = spent.setdefault(frame.fields["endpoint"], [0, 0])
+    sums[0] += usage.prompt
+    sums[1] += usage.completion
+    state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
+    state.answers[key] = place
+
+
+def _note_decision(
+    state: JournalState, accepted: set[bytes], place: int, key: bytes, kind: str, line: bytes
+) -> None:
+    fields = orjson.loads(line[9:])
+    state.fingerprints.add(fields["fp"])
+    if not fields.get("in_place"):
+        state.decisions.pop(key, None)
+    state.decisions[key] = place
+    (accepted.add if kind == ACCEPT else accepted.discard)(key)
+
+
+class Replay:
+    """The past of a run, gone through in the order in which it was decided."""
+
+    def __init__(
+        self,
+        config: Config,
+        context: str,
+        *,
+        state: JournalState,
+        ledger: Ledger,
+        curation: Curation,
+        planner: Planner,
+    ) -> None:
+        self.backlog: list[int] = []
+        self._config = config
+        self._context = context
+        self._state = state
+        self._journal = ledger.journal
+        self._ledger = ledger
+        self._curation = curation
+        self._planner = planner
+        self._made_anew = bool(state.fingerprints - {ledger.fingerprint})
+        self._goes_on = self._made_anew or state.accepted < config.target
+
+    def restore_plan(
+        self, pool: TopicPool, facets: FacetPlan, notes: list[tuple[int, int, dict[str, str]]]
+    ) -> list[int]:
+        """Topics, samples and facets as they were planned; returns the length of the pool after each topic batch."""
+        ends: list[int] = []
+        for frame in self._state.topic_batches:
+            fields = frame.fields
+            self._planner.add_topics(pool.restore((text, category) for text, category in fields["topics"]))
+            pool.note_batch(fields["asked"], fields["fresh"])
+            ends.extend([len(pool)] * (fields["batch"] + 1 - len(ends)))
+        for topic, sample, drawn in notes:
+            self._planner.restore(topic, sample)
+            facets.note(drawn)
+        return ends
+
+    def run(self, *, offline: bool) -> None:
+        """Confirm or make again every decision, then collect what is left to do in `backlog` (places of task frames)."""
+        tally = self._ledger.tally
+        tally.asked = len(self._state.tasks)
+        tally.answered = self._state.generated
+        for endpoint, prompt, completion in self._state.usages:
+            self._ledger.note_spent(endpoint, prompt, completion)
+        later = [key for key, place in self._state.decisions.items() if not self._settle(key, place, offline=offline)]
+        self._ledger.dataset.settle()
+        self._ledger.rejects.settle()
+        for key in later:
+            self._take_up(key)
+        undecided = (place for key, place in self._state.tasks.items() if key not in self._state.decisions)
+        self.backlog.extend(undecided)
+
+    def answer(self, key: str) -> tuple[int, Completion] | None:
+        """(attempt, completion) that the journal holds for a key, or None: then it has to be asked for."""
+        place = self._state.answers.get(bytes.fromhex(key))
+        if place is None:
+            return None
+        frame = self._journal.read(place)
+        endpoint = self._config.endpoints.get(frame.fields["endpoint"])
+        return frame.fields["attempt"], read_completion(
+            frame.body or b"", fallback_model=endpoint.model if endpoint else ""
+        )
+
+    def tasks(self) -> Iterator[Task]:
+        """The backlog: tasks without a decision, in the order of the plan, read when they are needed."""
+        for place in self.backlog:
+            yield task_of(self._journal.read(place))
+
+    # --- one decision ----------------------------------------------------------------------------
+
+    def _settle(self, key: bytes, place: int, *, offline: bool) -> bool:
+        """Confirm a decision or make it again in its place; False when it has to wait until all others are."""
+        frame = self._journal.read(place)
+        task = task_of(self._journal.read(self._state.tasks[key]))
+        is_open = frame.kind == REJECT and frame.fields["reason"] in _OPEN
+        if is_open and self._goes_on and not offline:
+            return False
+        if frame.fields["fp"] == self._ledger.fingerprint and not self._exceeds_target(frame):
+            self._confirm(task, frame)
+            return True
+        return self._decide_again(task, frame, offline=offline)
+
+    def _exceeds_target(self, frame: Frame) -> bool:
+        return frame.kind == ACCEPT and self._planner.accepted >= self._config.target
+
+    def _confirm(self, task: Task, frame: Frame) -> None:
+        example = self._example(task)
+        verdict = verdict_of(frame)
+        if frame.kind == ACCEPT and example is not None:
+            self._ledger.confirm_accepted(example, verdict)
+            if self._goes_on:
+                self._curation.accept(example, self._curation.sketch(example))
+        else:
+            self._ledger.confirm_rejected(task, drop_of(frame), example, verdict)
+        self._planner.note_decided(accepted=frame.kind == ACCEPT, live=False)
+
+    def _decide_again(self, task: Task, frame: Frame, *, offline: bool) -> bool:
+        """Today's decision from the journaled answers, in the place of the earlier one; False when a verdict is missing."""
+        if frame.kind == REJECT and frame.fields["reason"] == DropReason.REQUEST_REJECTED:
+            self._ledger.rejected(task, drop_of(frame), None, None, in_place=True)
+            self._planner.note_decided(accepted=False, live=False)
+            return True
+        outcome = self._outcome(task)
+        if outcome is None:
+            if not offline:
+                return False
+            pending = Drop(Stage.JUDGE, DropReason.PENDING_JUDGE, "needs a verdict that was never asked for")
+            outcome = (pending, self._example(task), None)
+        self._record(task, *outcome, in_place=True)
+        return True
+
+    def _take_up(self, key: bytes) -> None:
+        """An open example: decided now where the journal holds all it needs, else left to the run."""
+        task_place = self._state.tasks[key]
+        task = task_of(self._journal.read(task_place))
+        outcome = self._outcome(task)
+        if outcome is None:
+            self.backlog.append(task_place)
+        else:
+            self._record(task, *outcome, in_place=False)
+
+    def _record(
+        self, task: Task, drop: Drop | None, example: Example | None, verdict: Verdict | None, *, in_place: bool
+    ) -> None:
+        if drop is None and example is not None:
+            self._ledger.accepted(example, verdict, in_place=in_place)
+            self._curation.accept(example, self._curation.sketch(example))
+        elif drop is not None:
+            self._ledger.rejected(task, drop, example, verdict, in_place=in_place)
+        self._planner.note_decided(accepted=drop is None, live=False)
+
+    def _outcome(self, task: Task) -> tuple[Drop | None, Example | None, Verdict | None] | None:
+        """(drop or None, example, verdict) from the journaled answers, or None when one that is needed is missing."""
+        found = self.answer(task.key)
+        if found is None:
+            return None
+        candidate = self._curation.examine(task, found[1])
+        if isinstance(candidate, Rejected):
+            return candidate.drop, candidate.example, None
+        verdict = self.verdict(candidate)
+        if verdict is None and self._config.judge is not None:
+            return None
+        if isinstance(verdict, Drop):
+            return verdict, candidate.example, None
+        drop = self._curation.admit(candidate, verdict)
+        if drop is None and self._planner.target_is_met:
+            drop = Drop(Stage.TARGET, DropReason.OVER_TARGET, "accepted beyond the target")
+        return drop, candidate.example, verdict
+
+    def verdict(self, candidate: Candidate) -> Verdict | Drop | None:
+        """The journaled verdict on a candidate; None when there is none yet, or a malformed one that may be asked for again."""
+        judge = self._config.judge
+        if judge is None:
+            return None
+        found = self.answer(judge_request(self._config, judge, self._context, candidate.example).key)
+        if found is None:
+            return None
+        attempt, completion = found
+        verdict = read_verdict(judge, completion)
+        return None if isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS else verdict
+
+    def _example(self, task: Task) -> Example | None:
+        found = self.answer(task.key)
+        if found is None:
+            return None
+        example = self._curation.read(task, found[1])
+        return None if isinstance(example, Rejected) else example

@@ -1,0 +1,252 @@
+"""One run from its config to its folder: lock, manifest, journal, replay, graph, and what is written at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import orjson
+
+from synth_async import __version__
+from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
+from synth_async.endpoint.service import Endpoint
+from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
+from synth_async.pipeline.endpoints import open_endpoints
+from synth_async.pipeline.graph import Graph
+from synth_async.pipeline.ledger import Ledger
+from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
+from synth_async.pipeline.replay import Replay, scan
+from synth_async.records import DropReason
+from synth_async.report.metrics import Tally
+from synth_async.stages.coverage import Planner
+from synth_async.stages.curation import Curation
+from synth_async.stages.generation import FacetPlan
+from synth_async.stages.topics import TopicPool
+from synth_async.store.journal import Journal, open_journal
+from synth_async.store.jsonl import ShadowFile
+from synth_async.store.run_folder import RunFolder, RunLock, read_json, write_atomically
+
+__all__ = ["Interrupted", "Run", "RunOptions", "Snapshot"]
+
+_SYNC_S = 0.1
+_TELL_S = 0.5
+_METRICS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run goes on: `offline` sends nothing, `accept_change` lets a changed generation into the same folder."""
+
+    offline: bool = False
+    accept_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a run stands, for a listener. Shares are of the endpoint's limits over this process's life."""
+
+    tally: Tally
+    target: int
+    elapsed_s: float
+    in_flight: int
+    utilisation: Mapping[str, Mapping[str, float | None]]
+    waiting_for: str
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that can be driven once. `on_progress` is told twice a second; `interrupt` may be called at any time."""
+
+    loaded: LoadedConfig
+    folder: RunFolder
+    resolved: Mapping[str, ResolvedEndpoint]
+    options: RunOptions = field(default_factory=RunOptions)
+    on_progress: Callable[[Snapshot], None] = lambda snapshot: None
+    on_note: Callable[[str], None] = lambda note: None
+    tally: Tally = field(default_factory=Tally)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    _graph: Graph | None = None
+    _endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    _stop_error: SynthAsyncError | None = None
+    _started_at: float = 0.0
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
+
+    def interrupt(self, error: SynthAsyncError) -> None:
+        """Stop issuing, finish what is in flight; called a second time: do not wait for that either."""
+        if self._graph is None:
+            self._stop_error = self._stop_error or error
+        elif self._graph.stop_error is None:
+            self._graph.stop(error)
+        else:
+            self._graph.abandon()
+
+    async def drive(self) -> None:
+        """Go on until the target is met; raises what stopped the run early. The folder can be resumed in every case."""
+        self._started_at = time.monotonic()
+        self.folder.create()
+        with ExitStack() as stack:
+            stack.enter_context(RunLock(self.folder.lock))
+            check_manifest(self.folder, self.config, accept_change=self.options.accept_change)
+            journal = open_journal(self.folder.path, fsync=self.config.fsync, writer=f"synth-async {__version__}")
+            stack.callback(journal.close)
+            dataset = stack.enter_context(ShadowFile(self.folder.dataset))
+            rejects = stack.enter_context(ShadowFile(self.folder.rejects))
+            await self._go_on(journal, dataset, rejects)
+
+    async def _go_on(self, journal: Journal, dataset: ShadowFile, rejects: ShadowFile) -> None:
+        config, context = self.config, self.loaded.context or ""
+        ledger = Ledger(config, journal, dataset, rejects, fingerprint=decision_fingerprint(config))
+        self.tally = ledger.tally
+        earlier = read_json(self.folder.metrics) or {}
+        self._restore_counts(earlier)
+        planner, facets, curation = Planner(config), FacetPlan(config), Curation(config)
+        pool = TopicPool(near=config.topics.file is None)
+        notes: list[tuple[int, int, dict[str, str]]] = []
+        state = scan(journal, notes)
+        replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
+        ends = replay.restore_plan(pool, facets, notes)
+        replay.run(offline=self.options.offline)
+        planner.backlog = len(replay.backlog)
+        self.tally.topics = len(pool)
+        self._tell_what_was_found(journal, dataset, rejects, state_is_new=state.is_empty)
+        if planner.target_is_met or self.options.offline:
+            if not earlier or dataset.rewritten or rejects.rewritten or self.tally.funnel() != _funnel_of(earlier):
+                await self._write_metrics(planner)
+            self.metrics = read_json(self.folder.metrics) or {}
+            return
+        try:
+            async with open_endpoints(config, self.resolved) as endpoints:
+                self._endpoints = endpoints
+                self._graph = Graph(
+                    config,
+                    context,
+                    endpoints=endpoints,
+                    planner=planner,
+                    facets=facets,
+                    listed_topics=self.loaded.topics,
+                    pool=pool,
+                    topic_ends=ends,
+                    curation=curation,
+                    ledger=ledger,
+                    replay=replay,
+                )
+                await self._run_graph(self._graph, journal, planner)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._write_metrics(planner)
+
+    async def _run_graph(self, graph: Graph, journal: Journal, planner: Planner) -> None:
+        if self._stop_error is not None:
+            graph.stop(self._stop_error)
+        async with anyio.create_task_group() as upkeep:
+            upkeep.start_soon(self._keep_durable, graph, journal)
+            upkeep.start_soon(self._tell)
+            upkeep.start_soon(self._keep_metrics, graph, planner)
+            stopped_by = await graph.run()
+            upkeep.cancel_scope.cancel()
+        self.on_progress(self.snapshot())
+        if stopped_by is not None:
+            raise stopped_by
+
+    # --- upkeep ----------------------------------------------------------------------------------
+
+    async def _keep_durable(self, graph: Graph, journal: Journal) -> None:
+        """Force what was appended to the disk every 100 ms, in a thread: this bounds what a power loss takes."""
+        while self.config.fsync == "100ms":
+            await anyio.sleep(_SYNC_S)
+            try:
+                await anyio.to_thread.run_sync(journal.sync)
+            except DiskFailure as error:
+                graph.stop(error)
+                return
+
+    async def _tell(self) -> None:
+        while True:
+            self.on_progress(self.snapshot())
+            await anyio.sleep(_TELL_S)
+
+    async def _keep_metrics(self, graph: Graph, planner: Planner) -> None:
+        while True:
+            await anyio.sleep(_METRICS_S)
+            try:
+                await self._write_metrics(planner)
+            except DiskFailure as error:
+                graph.stop(error)
+                return
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands now."""
+        elapsed_s = time.monotonic() - self._started_at
+        return Snapshot(
+            self.tally,
+            self.config.target,
+            self.tally.earlier_elapsed_s + elapsed_s,
+            sum(endpoint.limits.in_flight for endpoint in self._endpoints.values()),
+            self._utilisation(elapsed_s),
+            "; ".join(why for endpoint in self._endpoints.values() if (why := endpoint.waiting_for())),
+        )
+
+    def _utilisation(self, elapsed_s: float) -> dict[str, dict[str, float | None]]:
+        """Share of each declared limit that was used, 0-1; None where none is declared."""
+        minutes = max(elapsed_s, 1e-9) / 60
+        used: dict[str, dict[str, float | None]] = {}
+        for name, endpoint in self._endpoints.items():
+            rpm, tpm = endpoint.settings.rpm, endpoint.settings.tpm
+            tokens = endpoint.counts.prompt_tokens + endpoint.counts.completion_tokens
+            used[name] = {
+                "requests": round(endpoint.counts.answered / (rpm * minutes), 4) if rpm else None,
+                "tokens": round(tokens / (tpm * minutes), 4) if tpm else None,
+            }
+        return used
+
+    async def _write_metrics(self, planner: Planner) -> None:
+        elapsed_s = time.monotonic() - self._started_at
+        counts = [endpoint.counts for endpoint in self._endpoints.values()]
+        self.metrics = self.tally.as_json(
+            attempts=sum(count.attempts for count in counts),
+            http_429=sum(count.http_429 for count in counts),
+            elapsed_s=elapsed_s,
+            more={
+                "target": self.config.target,
+                "utilisation": self._utilisation(elapsed_s),
+                "undecided": planner.undecided,
+                "failures": dict(sum((count.failures for count in counts), start=Counter())),
+            },
+        )
+        content = orjson.dumps(self.metrics, option=orjson.OPT_INDENT_2) + b"\n"
+        await anyio.to_thread.run_sync(write_atomically, self.folder.metrics, content)
+
+    def _restore_counts(self, earlier: Mapping[str, Any]) -> None:
+        """Counts that the journal does not hold go on from the last metrics; without that file they begin anew."""
+        self.tally.earlier_attempts = earlier.get("attempts", 0)
+        self.tally.earlier_http_429 = earlier.get("http_429", 0)
+        self.tally.earlier_elapsed_s = earlier.get("elapsed_s", 0.0)
+
+    def _tell_what_was_found(
+        self, journal: Journal, dataset: ShadowFile, rejects: ShadowFile, *, state_is_new: bool
+    ) -> None:
+        if not state_is_new:
+            tally = self.tally
+            self.on_note(f"going on: {tally.accepted} accepted, {sum(tally.rejected.values())} dropped before")
+        if journal.torn_bytes:
+            self.on_note(f"the journal ended in {journal.torn_bytes} torn bytes; they were set aside in a .torn file")
+        if journal.damaged_frames:
+            self.on_note(f"{journal.damaged_frames} damaged journal lines were skipped; what they held is asked for again")
+        for file in (dataset, rejects):
+            if file.rewritten and not state_is_new:
+                self.on_note(f"{file.path.name} was brought in line with the journal")
+        if pending := self.tally.rejected[DropReason.PENDING_JUDGE]:
+            self.on_note(f"{pending} examples need a verdict that they never had: run without --offline to ask for it")
+
+
+def _funnel_of(metrics: Mapping[str, Any]) -> dict[str, int]:
+    return {step: metrics.get(step, -1) for step in Tally().funnel()}

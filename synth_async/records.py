@@ -1,0 +1,171 @@
+"""What flows through a run, in the order in which it comes to exist.
+
+    Topic -> Task -> Completion -> Example -> Verdict -> Outcome (accepted, or a Drop with its reason)
+
+All records are frozen. Keys are 32 hex digits (blake2b, 128 bits); an example's `id` is the first 16 of its task's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NotRequired, TypedDict
+
+__all__ = [
+    "ChatRequest",
+    "Completion",
+    "Drop",
+    "DropReason",
+    "Example",
+    "Message",
+    "ResponseFormat",
+    "Stage",
+    "Task",
+    "Topic",
+    "Usage",
+    "Verdict",
+]
+
+
+class Stage(StrEnum):
+    """Where in the flow something happened; also the `stage` of a rejects line."""
+
+    TOPICS = "topics"
+    GENERATE = "generate"
+    FILTER = "filter"
+    SCREEN = "screen"
+    JUDGE = "judge"
+    DEDUP = "dedup"
+    TARGET = "target"
+
+
+class Message(TypedDict):
+    """One message of the chat format."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    name: NotRequired[str]
+
+
+ResponseFormat = Literal["text", "json_object"]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A seed topic: a specific situation that examples are written about. `index` counts from 0 in the run."""
+
+    index: int
+    text: str
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One completion to ask for: (topic, sample index, facets), with the prompt as it will be sent."""
+
+    key: str
+    topic: Topic
+    sample: int
+    messages: tuple[Message, ...]
+    facets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.key[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked of an endpoint. `key` names it in the journal; wire spellings are the endpoint's business."""
+
+    key: str
+    stage: Stage
+    messages: tuple[Message, ...]
+    temperature: float | None
+    max_tokens: int | None
+    response_format: ResponseFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the server counted them."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The first choice of a chat completion, read from the raw body. `content` is None where the body has none."""
+
+    content: str | None
+    finish_reason: str | None
+    refusal: str | None
+    model: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A training example on its way: the conversation without the system message, and where it came from."""
+
+    task: Task
+    messages: tuple[Message, ...]
+    model: str
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    @property
+    def user(self) -> str:
+        """All user turns, joined by a newline."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+
+    @property
+    def assistant(self) -> str:
+        """All assistant turns, joined by a newline."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's scores (1-5) per criterion, their weighted mean, and its one-line reason."""
+
+    scores: Mapping[str, float]
+    score: float
+    reason: str
+    model: str
+
+
+class DropReason(StrEnum):
+    """Why something was dropped. Filters add their own names; these belong to the flow itself."""
+
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    EMPTY = "empty"
+    NOT_JSON = "not_json"
+    SEVERAL_OBJECTS = "several_objects"
+    MISSING_KEY = "missing_key"
+    WRONG_TYPE = "wrong_type"
+    REQUEST_REJECTED = "request_rejected"
+    NO_VERDICT = "no_verdict"
+    LOW_SCORE = "low_score"
+    EXACT_DUPLICATE = "exact_duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    OVER_TARGET = "over_target"
+    PENDING_JUDGE = "pending_judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A drop is a record with a reason, not an absence. `reason` is a `DropReason` or the name of a filter."""
+
+    stage: Stage
+    reason: str
+    detail: str = ""

@@ -1,0 +1,81 @@
+"""The counts of a run: what was asked, what became of it, what it took. `metrics.json` is made from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from synth_async.records import Drop, DropReason, Stage
+
+__all__ = ["FUNNEL", "Tally"]
+
+FUNNEL = ("asked", "answered", "parsed", "passed", "judged", "accepted")
+"""Steps of the funnel, in order: each counts the tasks that came at least so far."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over the life of a run, all its processes together; made anew from the journal on resume."""
+
+    asked: int = 0
+    answered: int = 0
+    parsed: int = 0
+    passed: int = 0
+    judged: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    topics: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    earlier_attempts: int = 0
+    earlier_http_429: int = 0
+    earlier_elapsed_s: float = 0.0
+
+    def note_accepted(self, *, judged: bool) -> None:
+        """An example was accepted."""
+        self.parsed += 1
+        self.passed += 1
+        self.judged += judged
+        self.accepted += 1
+
+    def note_rejected(self, drop: Drop, *, judged: bool) -> None:
+        """A task was dropped: it counts for every step that it had passed."""
+        self.rejected[str(drop.reason)] += 1
+        self.parsed += drop.stage is not Stage.GENERATE
+        self.passed += drop.stage not in (Stage.GENERATE, Stage.FILTER)
+        self.judged += judged
+
+    def note_usage(self, prompt: int, completion: int, price: tuple[float, float] | None) -> None:
+        """An answer was paid for; `price` in US dollars per million tokens, None when it is unknown."""
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        if price is None:
+            self.cost_usd = None
+        elif self.cost_usd is not None:
+            self.cost_usd += (prompt * price[0] + completion * price[1]) / 1e6
+
+    @property
+    def over_target(self) -> int:
+        """Accepted answers beyond the target, kept for when it is raised."""
+        return self.rejected[DropReason.OVER_TARGET]
+
+    def funnel(self) -> dict[str, int]:
+        """Step -> tasks that came so far."""
+        return {step: getattr(self, step) for step in FUNNEL}
+
+    def as_json(self, *, attempts: int, http_429: int, elapsed_s: float, more: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of `metrics.json`: this process's attempts, 429s and seconds are added to the earlier ones."""
+        return {
+            **self.funnel(),
+            "rejected": dict(self.rejected.most_common()),
+            "attempts": self.earlier_attempts + attempts,
+            "http_429": self.earlier_http_429 + http_429,
+            "tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens},
+            "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
+            "elapsed_s": round(self.earlier_elapsed_s + elapsed_s, 3),
+            "topics": self.topics,
+            **more,
+        }

@@ -1,0 +1,80 @@
+"""What a run came to, as plain text: the funnel, the reasons of the drops, tokens, cost, time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from synth_async.report.metrics import FUNNEL
+
+__all__ = ["duration", "money", "summary_text"]
+
+_BAR = 30
+_STEPS = {
+    "asked": "tasks planned",
+    "answered": "answered by the model",
+    "parsed": "readable as an example",
+    "passed": "passed every filter",
+    "judged": "scored by the judge",
+    "accepted": "accepted",
+}
+
+
+def summary_text(metrics: Mapping[str, Any], *, name: str, simulated: bool) -> str:
+    """The summary of a run's `metrics.json`, without a final line feed."""
+    lines = [f"{name}: {metrics['accepted']:,} of {metrics['target']:,} examples accepted"]
+    if simulated:
+        lines.append("simulated data: the embedded endpoint wrote it, no model did")
+    lines += ["", *_funnel(metrics), "", *_reasons(metrics["rejected"]), *_costs(metrics)]
+    return "\n".join(lines)
+
+
+def _funnel(metrics: Mapping[str, Any]) -> list[str]:
+    most = max(1, *(metrics[step] for step in FUNNEL))
+    return [
+        f"  {step:<10}{metrics[step]:>9,}  {'█' * round(_BAR * metrics[step] / most):<{_BAR}}  {_STEPS[step]}"
+        for step in FUNNEL
+    ]
+
+
+def _reasons(rejected: Mapping[str, int]) -> list[str]:
+    if not rejected:
+        return []
+    rows = [f"  {reason:<24}{count:>9,}" for reason, count in sorted(rejected.items(), key=lambda row: -row[1])]
+    return ["dropped, by reason:", *rows, ""]
+
+
+def _costs(metrics: Mapping[str, Any]) -> list[str]:
+    tokens = metrics["tokens"]
+    elapsed_s = metrics["elapsed_s"]
+    rate = f", {60 * metrics['accepted'] / elapsed_s:,.0f} accepted a minute" if elapsed_s else ""
+    lines = [
+        f"tokens    {tokens['prompt']:,} prompt + {tokens['completion']:,} completion",
+        f"cost      {money(metrics['cost_usd'])}",
+        f"requests  {metrics['attempts']:,} sent, {metrics['http_429']:,} answered with 429",
+        f"time      {duration(elapsed_s)}{rate}",
+    ]
+    for endpoint, used in metrics["utilisation"].items():
+        shares = [f"{share:.1%} of the {limit} limit" for limit, share in used.items() if share is not None]
+        if shares:
+            lines.append(f"limits    {endpoint}: {', '.join(shares)}")
+    if metrics["undecided"]:
+        lines.append(f"undecided {metrics['undecided']:,} requests found no answer; the same command tries them again")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Such as `42 s`, `3 min 20 s` or `7 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def money(cost_usd: float | None) -> str:
+    """US dollars; an unknown price is unknown, not 0."""
+    if cost_usd is None:
+        return "unknown (no price in the config)"
+    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"

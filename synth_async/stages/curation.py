@@ -1,0 +1,90 @@
+"""What becomes of an answer: the decisions between a completion and an accepted example, in their order.
+
+`examine` (parse, filter, screen) runs before the judge is paid; `admit` (score, dedup, target) after. Both are plain
+functions of their input and of what has been accepted so far, so that a run taken up again decides the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synth_async.config.models import Config
+from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
+from synth_async.stages.dedup import Deduplicator, Sketch
+from synth_async.stages.filters import build_filters, first_breach
+from synth_async.stages.judging import low_score
+from synth_async.stages.parsing import read_example
+
+__all__ = ["Candidate", "Curation", "Rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An example that has passed everything that costs nothing."""
+
+    example: Example
+    sketch: Sketch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A drop, with the example where the answer could be read."""
+
+    drop: Drop
+    example: Example | None
+
+
+class Curation:
+    """The filters, and the index of what has been accepted."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._filters = build_filters(config.filters)
+        settings = config.dedup
+        self._index = Deduplicator(settings.threshold, settings.verify, settings.fields) if settings else None
+
+    def __repr__(self) -> str:
+        return f"<Curation filters={len(self._filters)} index={self._index!r}>"
+
+    def read(self, task: Task, completion: Completion) -> Example | Rejected:
+        """The example in an answer, or why there is none."""
+        example = read_example(task, completion, turns=self._config.generation.turns)
+        return Rejected(example, None) if isinstance(example, Drop) else example
+
+    def examine(self, task: Task, completion: Completion) -> Candidate | Rejected:
+        """A candidate for the judge, or why it is none: an accepted example is in the index, so its like cannot get in."""
+        example = self.read(task, completion)
+        if isinstance(example, Rejected):
+            return example
+        if (breach := first_breach(example, self._filters)) is not None:
+            return Rejected(breach, example)
+        candidate = Candidate(example, self.sketch(example))
+        duplicate = self._duplicate(candidate, Stage.SCREEN)
+        return candidate if duplicate is None else Rejected(duplicate, example)
+
+    def admit(self, candidate: Candidate, verdict: Verdict | None) -> Drop | None:
+        """A drop (low score, or like one accepted meanwhile), or None: then `accept` it."""
+        if verdict is not None and self._config.judge is not None:
+            drop = low_score(self._config.judge, verdict)
+            if drop is not None:
+                return drop
+        return self._duplicate(candidate, Stage.DEDUP)
+
+    def accept(self, example: Example, sketch: Sketch | None) -> None:
+        """Put an accepted example into the index."""
+        if self._index is not None and sketch is not None:
+            self._index.add(example.id, sketch)
+
+    def sketch(self, example: Example) -> Sketch | None:
+        """What the index compares; None where dedup is off."""
+        return None if self._index is None else self._index.sketch_messages(example.messages)
+
+    def _duplicate(self, candidate: Candidate, stage: Stage) -> Drop | None:
+        if self._index is None or candidate.sketch is None:
+            return None
+        match = self._index.find(candidate.sketch)
+        if match is None:
+            return None
+        if match.exact:
+            return Drop(stage, DropReason.EXACT_DUPLICATE, f"same text as {match.kept}")
+        return Drop(stage, DropReason.NEAR_DUPLICATE, f"{match.similarity:.3f} like {match.kept}")

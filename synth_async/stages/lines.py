@@ -1,0 +1,56 @@
+"""The lines of `dataset.jsonl` and `rejects.jsonl`, byte for byte the same whenever they are made from the same journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from synth_async.config.models import Config
+from synth_async.records import Drop, Example, Task, Verdict
+
+__all__ = ["dataset_line", "rejects_line"]
+
+
+def dataset_line(config: Config, example: Example, verdict: Verdict | None) -> bytes:
+    """`{"id", "messages", "metadata"}` and a LF."""
+    messages: list[Mapping[str, Any]] = list(example.messages)
+    if config.output.system_message:
+        messages.insert(0, {"role": "system", "content": config.system_prompt})
+    metadata = _origin(config, example.task, example.model) | _judged(verdict)
+    return orjson.dumps({"id": example.id, "messages": messages, "metadata": metadata}) + b"\n"
+
+
+def rejects_line(config: Config, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> bytes:
+    """`{"id", "stage", "reason", "detail", "messages"?, "metadata"}` and a LF; `messages` where the answer was readable."""
+    line: dict[str, Any] = {"id": task.id, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
+    if example is not None:
+        line["messages"] = example.messages
+    line["metadata"] = _origin(config, task, example.model if example else None) | _judged(verdict)
+    return orjson.dumps(line) + b"\n"
+
+
+def _origin(config: Config, task: Task, model: str | None) -> dict[str, Any]:
+    endpoint = config.endpoints[config.endpoint_of("generation")]
+    origin: dict[str, Any] = {
+        "topic": task.topic.text,
+        "category": task.topic.category,
+        "facets": task.facets,
+        "sample": task.sample,
+        "model": model or endpoint.model,
+    }
+    if endpoint.is_simulator:
+        origin["simulated"] = True
+    return origin
+
+
+def _judged(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {
+        "scores": verdict.scores,
+        "score": verdict.score,
+        "judge_reason": verdict.reason,
+        "judge_model": verdict.model,
+    }

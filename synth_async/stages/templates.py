@@ -1,0 +1,105 @@
+"""Prompt templates: jinja2 in its sandbox, and the wording that is used where the config brings none."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from jinja2 import StrictUndefined, Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+__all__ = ["GENERATION_FORMAT", "GENERATION_FORMAT_TURNS", "GENERATION_PROMPT", "JUDGE_PROMPT", "TOPICS_PROMPT", "render"]
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+TOPICS_PROMPT = """\
+We plan training conversations for this domain: {{ domain }}.
+The assistant works under these instructions:
+<instructions>
+{{ system_prompt }}
+</instructions>
+{% if context %}
+It must agree with this document:
+<document>
+{{ context }}
+</document>
+{% endif %}
+Write {{ count }} diverse and specific seed topics. Each names one concrete situation in which somebody writes to the \
+assistant. Cover common cases, edge cases and tricky scenarios, and different kinds of people.
+One topic per line, plain text, no numbering, no bullets, no headings, nothing else.
+{% if known %}
+These exist already; write none of them again, nor a paraphrase:
+{% for topic in known %}
+{{ topic }}
+{% endfor %}
+{% endif %}
+"""
+
+GENERATION_PROMPT = """\
+Domain: {{ domain }}
+The assistant works under these instructions:
+<instructions>
+{{ system_prompt }}
+</instructions>
+{% if context %}
+Everything the assistant says must agree with this document:
+<document>
+{{ context }}
+</document>
+{% endif %}
+Topic: {{ topic }}
+{% if category %}
+Category: {{ category }}
+{% endif %}
+{% for name, value in facets.items() %}
+{{ name | capitalize }}: {{ value }}
+{% endfor %}
+
+Write one realistic conversation about this topic: what a real customer or user would write, in the tone that is asked \
+for, with concrete details; and the reply of a helpful assistant that resolves it with correct, specific next steps.
+{% if variation > 1 %}
+This is variation {{ variation }} on the topic: take another person, other details and another angle than comes to mind \
+first.
+{% endif %}
+{% if turns > 1 %}
+The conversation has {{ turns }} user turns, each answered by the assistant.
+{% endif %}
+No placeholders: invent plausible details where they are needed.
+"""
+
+GENERATION_FORMAT = """\
+You write realistic training conversations. Answer with exactly one JSON object and nothing else: \
+{"user_message": "what the user writes", "assistant_response": "what the assistant replies"}"""
+
+GENERATION_FORMAT_TURNS = """\
+You write realistic training conversations. Answer with exactly one JSON object and nothing else: \
+{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]}, \
+beginning with the user, the roles in turn, ending with the assistant."""
+
+JUDGE_PROMPT = """\
+You are a strict and fair judge of training examples for this domain: {{ domain }}.
+The assistant in the example works under these instructions:
+<instructions>
+{{ system_prompt }}
+</instructions>
+{% if context %}
+Its replies must agree with this document:
+<document>
+{{ context }}
+</document>
+{% endif %}
+Score each criterion from 1 (unusable) through 3 (mediocre) to 5 (excellent):
+{% for criterion in criteria %}
+- {{ criterion.name }}{% if criterion.description %}: {{ criterion.description }}{% endif %}
+
+{% endfor %}
+"""
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: str) -> Template:
+    return _ENVIRONMENT.from_string(source)
+
+
+def render(source: str, **variables: object) -> str:
+    """The text of a template, without blank lines at its ends. An unknown name raises `jinja2.UndefinedError`."""
+    return _compiled(source).render(variables).strip()

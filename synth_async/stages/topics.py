@@ -1,0 +1,130 @@
+"""Seed topics: what is asked of the model, what is read from its answer, and when it has nothing new to say."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from synth_async.config.models import Config
+from synth_async.records import ChatRequest, Message, Stage, Topic
+from synth_async.stages.dedup import Deduplicator, Sketch
+from synth_async.stages.keys import request_key
+from synth_async.stages.templates import TOPICS_PROMPT, render
+
+__all__ = ["DRY_BATCHES", "PARALLEL_BATCHES", "TopicPool", "read_topic_lines", "topics_request"]
+
+PARALLEL_BATCHES = 8
+"""Batches in flight at once; batch k is told topics of the batches up to k - 8 only, so its prompt does not wait."""
+
+DRY_BATCHES = 3
+_DRY_SHARE = 0.10
+_KNOWN_SHOWN = 40
+_LONGEST = 400
+_SIMILARITY = 0.85
+_SHINGLE = 3
+_LEADING_MARK = re.compile(r"""^\s*(?:[-*•‣–—#>]+|\(?\d{1,5}[.):\]]|\(?[a-zA-Z][.)])\s+""")
+_HEADING = re.compile(r"^(?:here (?:are|is)|sure[,!.]|certainly[,!.]|of course[,!.]|topics?:|```)", re.IGNORECASE)
+
+
+def topics_request(config: Config, context: str, batch: int, count: int, known: Sequence[str], model: str) -> ChatRequest:
+    """The request for batch number `batch` (from 0): `count` topics, none of them like the `known` ones shown to it."""
+    shown = random.Random(f"{config.seed}/topics/{batch}").sample(list(known), min(_KNOWN_SHOWN, len(known)))
+    settings = config.topics
+    prompt = render(
+        settings.prompt or TOPICS_PROMPT,
+        domain=config.domain,
+        system_prompt=config.system_prompt,
+        context=context,
+        count=count,
+        known=shown,
+    )
+    messages: tuple[Message, ...] = ({"role": "user", "content": prompt},)
+    key = request_key(
+        Stage.TOPICS,
+        messages,
+        system_prompt=config.system_prompt,
+        model=model,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        response_format="text",
+        sample=batch,
+        extra_body=config.endpoints[config.endpoint_of("topics")].extra_body,
+    )
+    return ChatRequest(key, Stage.TOPICS, messages, settings.temperature, settings.max_tokens, "text")
+
+
+def read_topic_lines(content: str) -> list[str]:
+    """One topic a line, with numbering, bullets, quotes and emphasis taken off, headings and fences left out."""
+    topics = []
+    for line in content.splitlines():
+        text = line.strip()
+        while text != (bare := _LEADING_MARK.sub("", text, count=1).strip()):
+            text = bare
+        text = " ".join(text.strip("\"'`*_“”").split())
+        if 3 <= len(text) <= _LONGEST and not _HEADING.match(text) and not text.endswith(":"):
+            topics.append(text)
+    return topics
+
+
+class TopicPool:
+    """The topics of a run: refuses repeats, and knows when its source has run dry.
+
+    Near-repeats are refused as well when a model is the source (`near`); a user's file is taken at its word.
+    """
+
+    def __init__(self, *, near: bool) -> None:
+        self.topics: list[Topic] = []
+        self.refused = 0
+        self._seen: set[bytes] = set()
+        self._index = Deduplicator(_SIMILARITY, shingle=_SHINGLE) if near else None
+        self._poor_batches = 0
+
+    def __len__(self) -> int:
+        return len(self.topics)
+
+    def __repr__(self) -> str:
+        return f"<TopicPool topics={len(self)} refused={self.refused} dry={self.is_dry}>"
+
+    @property
+    def is_dry(self) -> bool:
+        """Three batches in a row brought less than a tenth of new topics."""
+        return self._poor_batches >= DRY_BATCHES
+
+    def new_among(self, texts: Iterable[tuple[str, str | None]], *, most: int) -> tuple[list[Topic], int]:
+        """(the first `most` topics among `texts` that are new, added to the pool; how many were new in all)."""
+        taken: list[Topic] = []
+        fresh = 0
+        for text, category in texts:
+            sketch = self._index.sketch([text]) if self._index else None
+            if _digest(text) in self._seen or (self._index and sketch and self._index.find(sketch)):
+                self.refused += 1
+                continue
+            fresh += 1
+            if len(taken) < most:
+                taken.append(self._add(text, category, sketch))
+        return taken, fresh
+
+    def restore(self, texts: Iterable[tuple[str, str | None]]) -> list[Topic]:
+        """Topics that an earlier process decided on: added as they are."""
+        return [
+            self._add(text, category, self._index.sketch([text]) if self._index else None) for text, category in texts
+        ]
+
+    def note_batch(self, asked: int, fresh: int) -> None:
+        """Keep count of poor batches: `fresh` of `asked` topics were new."""
+        self._poor_batches = self._poor_batches + 1 if fresh < _DRY_SHARE * asked else 0
+
+    def _add(self, text: str, category: str | None, sketch: Sketch | None) -> Topic:
+        topic = Topic(len(self.topics), text, category)
+        self.topics.append(topic)
+        self._seen.add(_digest(text))
+        if self._index is not None and sketch is not None:
+            self._index.add(str(topic.index), sketch)
+        return topic
+
+
+def _digest(text: str) -> bytes:
+    """Sixteen bytes that stand for a topic, whatever its case and white space."""
+    return blake2b(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()

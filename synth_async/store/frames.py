@@ -1,0 +1,93 @@
+"""Journal frames: one line of text each, found again whatever happened to the file around it.
+
+    crc32hex SP {"k":"<32 hex>","t":"<kind>", ..., "body": <verbatim JSON> | "body64": "<base64>"} LF
+
+* The checksum covers the bytes between the space and the LF, so any flipped byte or truncation is found.
+* `k` and `t` stand at fixed offsets: a scan needs a checksum and two slices a line, no JSON parse.
+* A body is stored byte for byte where it is valid JSON on one line; anything else (HTML, a cut body, NaN, lone
+  surrogates, line feeds) goes in as base64. Either way the same bytes come out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+__all__ = ["NO_KEY", "DamagedFrame", "Frame", "encode_frame", "read_frame", "scan_line"]
+
+NO_KEY = "0" * 32
+"""Key of frames that belong to no request, such as a segment's header."""
+
+_KEY = slice(15, 47)
+_KIND_START = 54
+_PREFIX = b' {"k":"'
+_BODY_MARK = b',"body":'
+
+
+class DamagedFrame(ValueError):
+    """A line that is not a whole frame: torn, overwritten, or never one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line of the journal. `fields` holds everything but key, kind and body."""
+
+    key: str
+    kind: str
+    fields: dict[str, Any]
+    body: bytes | None = None
+
+
+def _is_json_line(body: bytes) -> bool:
+    if b"\n" in body:
+        return False
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The line of a frame, its LF included."""
+    text = orjson.dumps({"k": frame.key, "t": frame.kind, **frame.fields})
+    if frame.body is not None:
+        if _is_json_line(frame.body):
+            text = b"".join((text[:-1], _BODY_MARK, frame.body, b"}"))
+        else:
+            text = b"".join((text[:-1], b',"body64":"', base64.b64encode(frame.body), b'"}'))
+    return b"%08x %b\n" % (crc32(text), text)
+
+
+def scan_line(line: bytes) -> tuple[bytes, str]:
+    """Key (16 bytes) and kind of a line, its checksum verified; raises `DamagedFrame`."""
+    try:
+        if line[8:15] != _PREFIX or line[-1:] != b"\n" or int(line[:8], 16) != crc32(line[9:-1]):
+            raise DamagedFrame("checksum does not match")
+        return bytes.fromhex(line[_KEY].decode("ascii")), line[_KIND_START : line.index(b'"', _KIND_START)].decode("ascii")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DamagedFrame(str(error)) from None
+
+
+def read_frame(line: bytes) -> Frame:
+    """The frame of a line, its checksum verified; raises `DamagedFrame`."""
+    scan_line(line)
+    text = line[9:-1]
+    body: bytes | None = None
+    # A quote inside a JSON string is escaped, so the first bare mark is ours and not part of a field's text.
+    at = text.find(_BODY_MARK)
+    if at >= 0:
+        body = text[at + len(_BODY_MARK) : -1]
+        text = text[:at] + b"}"
+    try:
+        fields: dict[str, Any] = orjson.loads(text)
+        if "body64" in fields:
+            body = base64.b64decode(fields.pop("body64"), validate=True)
+        return Frame(fields.pop("k"), fields.pop("t"), fields, body)
+    except (orjson.JSONDecodeError, KeyError, binascii.Error) as error:
+        raise DamagedFrame(str(error)) from None

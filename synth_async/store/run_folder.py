@@ -1,0 +1,128 @@
+"""The run folder: its names, its one writer, its manifest.
+
+    run.json        manifest: format version, fingerprint and parts per stage, config, package versions
+    journal-*.log   append-only truth (store.journal)
+    dataset.jsonl   accepted examples           rejects.jsonl   drops with their reasons
+    metrics.json    counts of the run           report.html, report.txt   what a person reads
+    run.log         what was said               run.lock        who holds the folder
+
+Files are private to the user (0600, folder 0700): prompts may hold a customer's policy. `write_atomically` survives any
+crash: the old bytes or the new ones are there, never a mixture.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from synth_async.errors import DiskFailure, RunLocked, UsageError
+
+__all__ = ["RunFolder", "RunLock", "read_json", "write_atomically"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The names in a run folder."""
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset.jsonl"
+
+    @property
+    def rejects(self) -> Path:
+        return self.path / "rejects.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "run.lock"
+
+    def create(self) -> None:
+        """Make the folder if it is not there; raises `DiskFailure` (exit 74) when it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DiskFailure(f"{self.path}: the run folder cannot be made: {error.strerror}; choose another with --out") from None
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise DiskFailure(f"{self.path}: the run folder is not writable; change its permissions, or choose another with --out")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None when there is no file; raises `UsageError` when it is not one."""
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (orjson.JSONDecodeError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: holds no JSON object")
+    return found
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step, durable before it shows: temporary file, fsync, rename. Raises `DiskFailure`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DiskFailure(f"{path}: could not be written: {error.strerror}") from None
+
+
+class RunLock:
+    """`flock` on `run.lock` for the life of the process: two processes cannot share a folder, a dead one holds nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> RunLock:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DiskFailure(f"{self._path}: could not be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 400, 0).decode("utf-8", "replace").strip()
+            os.close(self._fd)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise DiskFailure(f"{self._path}: could not be locked: {error.strerror}") from None
+            raise RunLocked(
+                f"{self._path.parent}: another process holds this run ({holder or 'unknown'});"
+                " wait for it, stop it, or choose another folder with --out"
+            ) from None
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._fd)
