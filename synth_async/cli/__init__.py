@@ -1,13 +1,14 @@
 """The command line: verbs, exit codes, signals.
 
-stdout holds data only (paths, tables, JSON); talk and progress go to stderr. What a verb needs is imported when it runs, so
-that `--help` and a config mistake answer at once.
+stdout holds data only (paths, tables, JSON); talk and progress go to stderr. What a verb needs is imported when it
+runs, so that `--help` and a config mistake answer at once.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,9 +29,27 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The config file (YAML).")]
 FolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="The run folder.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, such as judge.min_score=4.5.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, such as judge.min_score=4.5."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class Verify(StrEnum):
+    """The choices of `dedup --verify`, as in the config."""
+
+    INDEL = "indel"
+    ARTICLE = "article"
+    JACCARD = "jaccard"
+    NONE = "none"
+
+
+class Fields(StrEnum):
+    """The choices of `dedup --fields`, as in the config."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    BOTH = "both"
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +73,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
     """Write a commented starter config."""
-    from synth_async.cli.looking import write_starter
+    from synth_async.cli.tools import write_starter
 
     exit_on_error(lambda: write_starter(path, force=force))
 
@@ -66,18 +85,30 @@ def preview(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rendered prompts, a few examples and their verdicts; nothing is kept."""
-    from synth_async.cli.running import preview_run
+    """Show the prompts, a few examples, their verdicts.
 
-    exit_on_error(lambda: preview_run(config, overrides or [], number=number, as_json=as_json))
+    The examples are generated in a folder that is thrown away: the requests are paid for, nothing is kept.
+    """
+    from synth_async.cli.prepared import prepared
+
+    def action() -> None:
+        ready = prepared(config, overrides or [])
+        from synth_async.cli.running import preview_run
+
+        preview_run(ready, number=number, as_json=as_json)
+
+    exit_on_error(action)
 
 
 @app.command()
 def run(
     config: ConfigPath,
+    *,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/<name>.")] = None,
     overrides: Overrides = None,
-    target: Annotated[int | None, typer.Option("--target", metavar="N", min=1, help="Accepted examples wanted.")] = None,
+    target: Annotated[
+        int | None, typer.Option("--target", metavar="N", min=1, help="Accepted examples wanted.")
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Decide again from what was answered before; send nothing.")
     ] = False,
@@ -87,13 +118,19 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run, or go on with it: the same command resumes. Prints the path of the dataset."""
-    from synth_async.cli.running import RunRequest, start_run
+    """Start a run, or go on with it.
 
-    wishes = RunRequest(
-        config, out, [*(overrides or []), *([f"target={target}"] if target else [])], offline, accept_change, quiet, as_json
-    )
-    exit_on_error(lambda: start_run(wishes))
+    The same command resumes. Prints the path of the dataset.
+    """
+    from synth_async.cli.prepared import prepared
+
+    def action() -> None:
+        ready = prepared(config, [*(overrides or []), *([f"target={target}"] if target else [])], offline=offline)
+        from synth_async.cli.running import RunRequest, start_run
+
+        start_run(ready, RunRequest(out, offline, accept_change, quiet, as_json))
+
+    exit_on_error(action)
 
 
 @app.command()
@@ -106,7 +143,10 @@ def status(folder: FolderPath, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(folder: FolderPath, as_json: AsJson = False) -> None:
-    """Print the report of a run: the funnel, the reasons of the drops, scores, lengths, cost."""
+    """Print the report of a run.
+
+    The funnel, scores, lengths, facets, topics, the reasons of the drops with samples, tokens, cost.
+    """
     from synth_async.cli.looking import show_report
 
     exit_on_error(lambda: show_report(folder, as_json=as_json))
@@ -114,7 +154,10 @@ def report(folder: FolderPath, as_json: AsJson = False) -> None:
 
 @app.command()
 def validate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Check a config: all mistakes at once, and the requests, tokens, time and cost to expect. Sends nothing."""
+    """Check a config, and forecast its run.
+
+    All mistakes at once; then the requests, tokens, time and cost to expect. Sends nothing.
+    """
     from synth_async.cli.looking import validate_config
 
     exit_on_error(lambda: validate_config(config, overrides or [], as_json=as_json))
@@ -124,40 +167,54 @@ def validate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = 
 def dedup(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Chat JSONL, plain or .gz.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the kept lines go.")],
-    threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Similarity above which a line is dropped.")] = 0.80,
-    verify: Annotated[str, typer.Option(help="indel, article, jaccard or none.")] = "indel",
-    fields: Annotated[str, typer.Option(help="What is compared: user, assistant or both.")] = "both",
+    *,
+    threshold: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Similarity above which a line is dropped.")
+    ] = 0.80,
+    verify: Annotated[Verify, typer.Option(help="What decides about a candidate.")] = Verify.INDEL,
+    fields: Annotated[Fields, typer.Option(help="What is compared.")] = Fields.BOTH,
     field: Annotated[str | None, typer.Option(help="Compare this one field of each line instead.")] = None,
     against: Annotated[list[Path] | None, typer.Option(help="Keep nothing that is like a line of this file.")] = None,
     clusters: Annotated[Path | None, typer.Option("--report", help="Write each drop and what it is like.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Drop exact and near-duplicates from a JSONL file; kept lines stay byte for byte."""
-    from synth_async.cli.looking import deduplicate
+    """Drop exact and near-duplicates from a file.
 
-    choices: dict[str, Any] = {"threshold": threshold, "verify": verify, "fields": fields, "field": field}
-    exit_on_error(
-        lambda: deduplicate(
-            source, target, against=against or [], report=clusters, strict=strict, as_json=as_json, **choices
-        )
-    )
+    Any chat JSONL; kept lines stay byte for byte, the first of its kind stays. Prints the path of the output.
+    """
+    from synth_async.cli.tools import deduplicate
+
+    choices = {
+        "threshold": threshold,
+        "verify": verify.value,
+        "fields": fields.value,
+        "field": field,
+        "against": against or [],
+        "strict": strict,
+    }
+    exit_on_error(lambda: deduplicate(source, target, report=clusters, as_json=as_json, choices=choices))
 
 
 @app.command()
 def simulate(
+    *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8399,
     rpm: Annotated[float | None, typer.Option(help="Requests per minute to enforce.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens per minute to enforce.")] = None,
     latency: Annotated[float, typer.Option(min=0.0, help="Median latency in seconds.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of what it says and of its faults.")] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of `simulation`, such as faults.reset=0.01.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of `simulation`, such as faults.reset=0.01."),
     ] = None,
     any_model: Annotated[bool, typer.Option("--any-model", help="Answer to any model name.")] = False,
 ) -> None:
-    """Serve the embedded endpoint on loopback until interrupted; prints its base URL."""
-    from synth_async.cli.looking import simulate_endpoint
+    """Serve the embedded endpoint on loopback.
+
+    Until it is interrupted; prints its base URL.
+    """
+    from synth_async.cli.tools import simulate_endpoint
 
     changes = {"rpm": rpm, "tpm": tpm, "latency_s": latency, "seed": seed}
     exit_on_error(lambda: simulate_endpoint(port, changes, settings or [], any_model=any_model))

@@ -1,21 +1,15 @@
-"""What the command line says, and where: stdout holds data only, talk goes to stderr and to the run's log."""
+"""What the command line says, and where: stdout holds data only, talk goes to stderr."""
 
 from __future__ import annotations
 
-import logging
+import json
 import sys
-from collections.abc import Callable, Iterable
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from synth_async.errors import ExitCode, SynthAsyncError
 
-__all__ = ["RunLog", "cleaned", "fail", "say"]
-
-_LOG_BYTES = 5_000_000
-_LOG_FILES = 3
-_SHORTEST_SECRET = 8
+__all__ = ["cleaned", "exit_on_error", "fail", "print_json", "print_text", "say"]
 
 
 def cleaned(text: str) -> str:
@@ -29,36 +23,22 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def print_text(text: str) -> None:
+    """Text on stdout, with a final line feed."""
+    sys.stdout.write(cleaned(text) + "\n")
+    sys.stdout.flush()
+
+
+def print_json(value: Mapping[str, Any], *, indent: int | None = 2) -> None:
+    """An object on stdout. All but ASCII is escaped: no terminal obeys what a model wrote, any path is shown."""
+    sys.stdout.write(json.dumps(value, indent=indent) + "\n")
+    sys.stdout.flush()
+
+
 def fail(error: SynthAsyncError) -> NoReturn:
     """Say what is wrong and leave with the error's exit code."""
     say(f"synth-async: {error}")
     raise SystemExit(int(error.exit_code))
-
-
-class RunLog:
-    """`run.log` of a folder, rotating, private; no secret reaches it."""
-
-    def __init__(self, path: Path, secrets: Iterable[str]) -> None:
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
-        self._logger = logging.Logger("synth_async.run")
-        path.touch(mode=0o600)
-        self._file = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
-        self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._logger.addHandler(self._file)
-
-    def __call__(self, text: str) -> None:
-        """Add a line."""
-        self._logger.info("%s", cleaned(self.without_secrets(text)))
-
-    def without_secrets(self, text: str) -> str:
-        """The text with every known key replaced."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def exit_on_error(action: Callable[[], None]) -> None:

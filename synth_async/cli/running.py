@@ -13,41 +13,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
-import orjson
 
-from synth_async.cli.console import RunLog, cleaned, say
-from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
+from synth_async.cli.console import cleaned, print_json, print_text, say
+from synth_async.cli.prepared import Prepared
+from synth_async.cli.preview import preview_text, read_preview
+from synth_async.cli.run_log import RunLog
+from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
 from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError
-from synth_async.pipeline.endpoints import used_endpoints
-from synth_async.pipeline.run import Interrupted, Run, RunOptions
+from synth_async.pipeline.run import Interrupted, Run, RunOptions, Snapshot
 from synth_async.report.progress import BarProgress, LineProgress
 from synth_async.report.summary import summary_text
 from synth_async.store.run_folder import RunFolder
 
 __all__ = ["RunRequest", "preview_run", "start_run"]
 
+_PREVIEW_DECISIONS = 3
+"""A preview gives up on its number of accepted examples when so many times as many were decided."""
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What was asked for on the command line."""
+    """What was asked for on the command line, beside the config."""
 
-    config: Path
     out: Path | None
-    overrides: list[str]
     offline: bool
     accept_change: bool
     quiet: bool
     as_json: bool
 
 
-def start_run(wishes: RunRequest) -> None:
+def start_run(ready: Prepared, wishes: RunRequest) -> None:
     """Drive a run to its end; raises what stopped it, so that the exit code says so."""
-    loaded = load_config(wishes.config, wishes.overrides)
+    loaded, resolved = ready.loaded, ready.resolved
     config = loaded.config
     folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
-    resolved = {} if wishes.offline else _resolved(config)
     folder.create()
     log = _open_log(folder, resolved)
     speaker = _Speaker(config, log, quiet=wishes.quiet)
@@ -72,15 +73,13 @@ def start_run(wishes: RunRequest) -> None:
     speaker.end(run, folder, wishes)
 
 
-def _resolved(config: Config) -> dict[str, ResolvedEndpoint]:
-    return {name: resolve_endpoint(name, config.endpoints[name], os.environ) for name in used_endpoints(config)}
-
-
 def _open_log(folder: RunFolder, resolved: dict[str, ResolvedEndpoint]) -> RunLog:
     try:
         return RunLog(folder.log, [endpoint.api_key.reveal() for endpoint in resolved.values()])
     except OSError as error:
-        raise DiskFailure(f"{folder.log}: could not be written: {error.strerror}; choose another folder with --out") from None
+        raise DiskFailure(
+            f"{folder.log}: could not be written: {error.strerror}; choose another folder with --out"
+        ) from None
 
 
 class _Speaker:
@@ -94,8 +93,8 @@ class _Speaker:
             self._bar = BarProgress(config.target, sys.stderr) if sys.stderr.isatty() else LineProgress(say)
 
     @property
-    def progress(self) -> Callable[[object], None]:
-        return self._bar if self._bar is not None else lambda state: None
+    def progress(self) -> Callable[[Snapshot], None]:
+        return self._bar if self._bar is not None else lambda _: None
 
     def note(self, text: str) -> None:
         self._log(text)
@@ -108,20 +107,23 @@ class _Speaker:
             self._bar = None
 
     def end(self, run: Run, folder: RunFolder, wishes: RunRequest) -> None:
-        """The summary to stderr, the place of the dataset (or the metrics) to stdout."""
+        """The summary, where there is anything to sum up, to stderr; the dataset's place (or the metrics) to stdout."""
         self.close()
         if not run.metrics:
             return
         simulated = any(endpoint.is_simulator for endpoint in run.config.endpoints.values())
         text = summary_text(run.metrics, name=run.config.name, simulated=simulated)
-        if not self._quiet:
-            say(f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\nreport    synth-async report {folder.path}")
+        if not self._quiet and run.metrics["answered"]:
+            say(
+                f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\n"
+                f"report    synth-async report {folder.path}"
+            )
         self._log(text.replace("\n", "\n    "))
         if wishes.as_json:
-            sys.stdout.write(orjson.dumps({"folder": str(folder.path), **run.metrics}).decode() + "\n")
+            print_json({"folder": str(folder.path), **run.metrics}, indent=None)
         else:
             sys.stdout.write(f"{folder.dataset}\n")
-        sys.stdout.flush()
+            sys.stdout.flush()
 
 
 def _drive(run: Run, log: RunLog) -> None:
@@ -136,7 +138,7 @@ def _drive(run: Run, log: RunLog) -> None:
 
 
 async def _drive_until_signalled(run: Run) -> None:
-    """Drive a run; the first INT, TERM or HUP stops issuing, the second does not wait for answers, the third ends at once."""
+    """Drive a run; the first signal stops issuing, the second does not wait for answers, the third ends at once."""
     loop = asyncio.get_running_loop()
     received = 0
 
@@ -177,35 +179,45 @@ def _unexpected(error: BaseException, log: RunLog) -> None:
     raise SystemExit(int(ExitCode.UNEXPECTED))
 
 
-def preview_run(path: Path, overrides: list[str], *, number: int, as_json: bool) -> None:
+def preview_run(ready: Prepared, *, number: int, as_json: bool) -> None:
     """Generate a few examples in a folder that is thrown away, and show prompts, examples and verdicts."""
-    loaded = load_config(path, overrides)
-    config = loaded.config.model_copy(
+    loaded = replace(ready.loaded, config=_preview_config(ready.loaded.config, number))
+    say(f"synth-async: generating {number} {'example' if number == 1 else 'examples'}; nothing is kept")
+    with tempfile.TemporaryDirectory(prefix="synth-async-preview-") as scratch:
+        folder = RunFolder(Path(scratch))
+        _generate_preview(loaded, folder, ready.resolved, number=number)
+        shown = read_preview(folder, loaded)
+    if as_json:
+        print_json(shown)
+    else:
+        print_text(preview_text(shown))
+
+
+def _preview_config(config: Config, number: int) -> Config:
+    return config.model_copy(
         update={
             "target": number,
-            "topics": loaded.config.topics.model_copy(update={"count": max(1, number)}),
+            "topics": config.topics.model_copy(update={"count": number}),
             "fsync": "never",
         }
     )
-    resolved = _resolved(config)
-    with tempfile.TemporaryDirectory(prefix="synth-async-preview-") as scratch:
-        folder = RunFolder(Path(scratch))
-        run = Run(replace(loaded, config=config), folder, resolved)
-        log = _open_log(folder, resolved)
-        try:
-            _drive(run, log)
-        except StoppedEarly as stopped:
-            say(f"synth-async: {stopped}")
-        finally:
-            log.close()
-        _show_preview(folder, loaded, as_json=as_json)
 
 
-def _show_preview(folder: RunFolder, loaded: LoadedConfig, *, as_json: bool) -> None:
-    from synth_async.cli.preview import preview_text, read_preview
+def _generate_preview(
+    loaded: LoadedConfig, folder: RunFolder, resolved: dict[str, ResolvedEndpoint], *, number: int
+) -> None:
+    """Run until `number` are accepted or three times as many were decided; stopping early is said, and no failure."""
 
-    shown = read_preview(folder, loaded)
-    if as_json:
-        sys.stdout.write(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode() + "\n")
-    else:
-        sys.stdout.write(cleaned(preview_text(shown)) + "\n")
+    def stop_when_enough(snapshot: Snapshot) -> None:
+        decided = snapshot.tally.accepted + sum(snapshot.tally.rejected.values())
+        if decided >= _PREVIEW_DECISIONS * number:
+            run.interrupt(StoppedEarly(f"{snapshot.tally.accepted} of {decided} examples accepted, no more are tried"))
+
+    run = Run(loaded, folder, resolved, on_progress=stop_when_enough)
+    log = _open_log(folder, resolved)
+    try:
+        _drive(run, log)
+    except StoppedEarly as stopped:
+        say(f"synth-async: {stopped}")
+    finally:
+        log.close()

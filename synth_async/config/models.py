@@ -367,6 +367,15 @@ class Config(_Section):
         """Topics of the first round."""
         return self.topics.count or max(1, (self.target + 1) // 2)
 
+    @property
+    def used_endpoints(self) -> list[str]:
+        """Names of the endpoints that some stage sends to, in the config's order."""
+        stages = ["generation"]
+        stages += ["topics"] if self.topics.file is None else []
+        stages += ["judge"] if self.judge is not None else []
+        used = {self.endpoint_of(stage) for stage in stages}
+        return [name for name in self.endpoints if name in used]
+
     def endpoint_of(self, stage: str) -> str:
         """Name of the endpoint that serves a stage: `topics`, `generation` or `judge`."""
         section = getattr(self, stage)

@@ -4,6 +4,9 @@
 
 A run starts *probing*: the first real request goes out alone, so a wrong key, an unknown model or a server that is not
 there costs one request and not hundreds. While probing, failures count against nobody's attempts.
+
+All spans are measured from the first failure since the last answer, never from the last answer itself: an endpoint that
+nobody asked for an hour has not been silent for an hour.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ SECOND_PROBE_AFTER_S = 5.0
 TRIP_FAILURES = 12
 TRIP_SILENCE_S = 5.0
 _FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_AT_START_S = 5.0
 _LONGEST_PAUSE_S = 30.0
 _REJECTIONS_AT_START = 5
 
@@ -33,11 +37,13 @@ class Breaker:
         self._give_up_after_s = give_up_after_s
         self._probing = True
         self._ever_answered = False
+        self._ever_connected = False
         self._first_try: float | None = None
-        self._last_answer: float | None = None
+        self._failing_since: float | None = None
         self._last_sent = 0.0
         self._next_probe = 0.0
         self._failures = 0
+        self._failed_probes = 0
         self._rejections = 0
         self._last_message = ""
 
@@ -73,36 +79,61 @@ class Breaker:
         if self._first_try is None:
             self._first_try = now
 
-    def note_answered(self, now: float) -> None:
+    def note_answered(self) -> None:
         """An answer came: the breaker closes."""
-        self._probing = False
         self._ever_answered = True
-        self._last_answer = now
-        self._failures = 0
-        self._last_message = ""
+        self._is_alive()
 
     def note_rejected(self, message: str) -> None:
         """A request was refused for what it is; raises `EndpointRefused` when nothing else was ever heard."""
         self._rejections += 1
+        self._ever_connected = True
         if self._ever_answered:
-            self._probing = False
+            self._is_alive()
         elif self._rejections >= _REJECTIONS_AT_START:
-            raise EndpointRefused(f"endpoint {self._name} refuses every request: {message}")
+            raise EndpointRefused(f"endpoint {self._name} refuses every request: {message}; check model and base_url")
+
+    def note_limited(self, now: float, message: str, *, hint_s: float | None) -> None:
+        """A rate limit: patience, but not beyond `give_up_after_s`, and not for a pause longer than that."""
+        self._ever_connected = True
+        if hint_s is not None and hint_s > self._give_up_after_s:
+            raise StoppedEarly(f"endpoint {self._name} asks for a pause of {hint_s / 3600:.1f} h: {message}")
+        self._give_up_if_over(self._failing_s(now), message)
 
     def note_failure(self, now: float, message: str, *, connected: bool) -> None:
         """A transient failure; raises `EndpointRefused` or `StoppedEarly` when it has gone on for too long."""
         self._failures += 1
         self._last_message = message
-        since_answer = now - (self._last_answer if self._last_answer is not None else self._first_try or now)
-        if not self._ever_answered and not connected and since_answer >= UNREACHABLE_AFTER_S:
+        self._ever_connected = self._ever_connected or connected
+        failing_s = self._failing_s(now)
+        if not self._ever_connected and failing_s >= UNREACHABLE_AFTER_S:
             raise EndpointRefused(
-                f"endpoint {self._name} could not be reached for {since_answer:.0f} s: {message};"
+                f"endpoint {self._name} could not be reached for {failing_s:.0f} s: {message};"
                 " check base_url, and that the server runs"
             )
-        if since_answer >= self._give_up_after_s:
-            raise StoppedEarly(f"endpoint {self._name} has not answered for {since_answer:.0f} s: {message}")
-        if self._failures >= TRIP_FAILURES and since_answer >= TRIP_SILENCE_S:
+        self._give_up_if_over(failing_s, message)
+        if self._failures >= TRIP_FAILURES and failing_s >= TRIP_SILENCE_S:
             self._probing = True
-        if self._probing:
-            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10))
-            self._next_probe = now + (min(pause, 5.0) if not self._ever_answered else pause)
+        # Requests that were sent before the present pause began say nothing new.
+        if self._probing and now >= self._next_probe:
+            longest_s = _LONGEST_PAUSE_S if self._ever_connected else _LONGEST_PAUSE_AT_START_S
+            self._next_probe = now + min(longest_s, _FIRST_PAUSE_S * 2.0 ** min(self._failed_probes, 10))
+            self._failed_probes += 1
+
+    def _is_alive(self) -> None:
+        self._probing = False
+        self._failing_since = None
+        self._failures = 0
+        self._failed_probes = 0
+        self._next_probe = 0.0
+        self._last_message = ""
+
+    def _failing_s(self, now: float) -> float:
+        """Seconds since the endpoint stopped answering; at the start, since the first request."""
+        if self._failing_since is None:
+            self._failing_since = now if self._ever_answered or self._first_try is None else self._first_try
+        return now - self._failing_since
+
+    def _give_up_if_over(self, failing_s: float, message: str) -> None:
+        if failing_s >= self._give_up_after_s:
+            raise StoppedEarly(f"endpoint {self._name} has not answered for {failing_s:.0f} s: {message}")

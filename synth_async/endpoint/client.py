@@ -3,12 +3,18 @@
 The adapter uses the package's documented low-level `post` with a body that we encode and a response that we decode (a
 third of the cost of `chat.completions.create`), its aiohttp transport with an explicit pool (at 1,000 in flight the
 default one is quadratic), and none of its retries: a 429 must reach the limiter.
+
+What a server sends is not trusted: a body is read and unpacked up to `MAX_BODY_BYTES`, and a key that it echoes is
+replaced by `***` before anybody sees the body. No error keeps its cause: the transport's errors hold the headers sent.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import time
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,16 +24,20 @@ import openai
 
 from synth_async.config.models import Endpoint
 from synth_async.endpoint.failures import failure_of
-from synth_async.errors import TransientFailure
+from synth_async.errors import SynthAsyncError, TransientFailure
 
 __all__ = ["MAX_BODY_BYTES", "ChatClient", "HttpAnswer", "OpenAIClient"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-_MAX_ENCODED_BYTES = 256 * 1024
-"""A body that arrives compressed may be this large: it can grow a thousandfold when it is unpacked."""
+"""Of a body, unpacked; a long answer has less than 1 % of it."""
 
 _CONNECT_TIMEOUT_S = 20.0
 _NO_KEY = "none"
+_SHORTEST_SECRET = 8
+"""Shorter keys (`none`, `ollama`, `EMPTY`) are words that local servers ignore, and that an answer may well hold."""
+
+_ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _TRANSPORT_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, aiohttp.ClientError, OSError)
 
 
@@ -52,34 +62,48 @@ class ChatClient(Protocol):
         ...
 
 
-class _BodyTooLarge(httpx2.HTTPError):
-    pass
+class _UnusableBody(httpx2.HTTPError):
+    """A body that is not read to its end. The message is ours, with nothing of the body in it."""
 
 
 class _CappedStream(httpx2.AsyncByteStream):
-    """A response stream that ends with an error when it grows beyond `limit` bytes: memory stays bounded while reading."""
+    """A response stream, unpacked, that ends with an error when it grows beyond `MAX_BODY_BYTES`."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, encoding: str) -> None:
         self._stream = stream
-        self._limit = limit
+        self._unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > self._limit:
-                raise _BodyTooLarge(f"body larger than {self._limit} bytes")
+        left = MAX_BODY_BYTES
+        async for packed in self._stream:
+            chunk = self._unpacked(packed, left + 1)
+            left -= len(chunk)
+            if left < 0:
+                raise _UnusableBody(f"body larger than {MAX_BODY_BYTES} bytes")
             yield chunk
+        if self._unpacker is not None and not self._unpacker.eof and left < MAX_BODY_BYTES:
+            raise _UnusableBody("compressed body cut short")
+
+    def _unpacked(self, chunk: bytes, most_bytes: int) -> bytes:
+        if self._unpacker is None:
+            return chunk
+        try:
+            return self._unpacker.decompress(chunk, most_bytes)
+        except zlib.error:
+            raise _UnusableBody("compressed body damaged") from None
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
 async def _cap_body(response: httpx2.Response) -> None:
-    is_plain = response.headers.get("content-encoding", "identity") == "identity"
-    stream = response.stream
-    if isinstance(stream, httpx2.AsyncByteStream):
-        response.stream = _CappedStream(stream, MAX_BODY_BYTES if is_plain else _MAX_ENCODED_BYTES)
+    """Hook: bound what is read. We ask for no compression; what comes all the same is unpacked within the bound."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower() or "identity"
+    if encoding not in _ENCODINGS:
+        raise _UnusableBody(f"body in the encoding {encoding[:20]}, which was not asked for")
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _CappedStream(response.stream, encoding)
+        response.headers.pop("content-encoding", None)
 
 
 class OpenAIClient:
@@ -89,6 +113,7 @@ class OpenAIClient:
         pool = settings.max_in_flight
         self._name = name
         self._deadline_s = settings.timeout_s
+        self._secrets = _spellings(api_key)
         timeout = httpx2.Timeout(settings.timeout_s, connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), pool=None)
         self._client = openai.AsyncOpenAI(
             api_key=api_key or _NO_KEY,
@@ -110,31 +135,68 @@ class OpenAIClient:
 
     async def post(self, body: bytes) -> HttpAnswer:
         """The answer to a request body; the caller sets the deadline, idle sockets end after the same time."""
-        started = time.perf_counter()
-        try:
-            response = await self._client.post("/chat/completions", content=body, cast_to=httpx2.Response)
-        except openai.APIStatusError as error:
-            raise failure_of(
-                error.status_code, error.response.headers, error.response.content, endpoint=self._name, now_s=time.time()
-            ) from None
-        except (TimeoutError, openai.APITimeoutError, openai.APIConnectionError, *_TRANSPORT_ERRORS) as error:
-            # No `from error`: the repr of a transport error can hold the Authorization header.
-            raise self._transient(error, time.perf_counter() - started) from None
-        return HttpAnswer(response.content, response.headers, time.perf_counter() - started)
+        found = await self._exchange(body)
+        # Raised here and not where it is caught: an error in flight would stay attached, and its request holds the key.
+        if isinstance(found, SynthAsyncError):
+            raise found
+        return found
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
 
+    async def _exchange(self, body: bytes) -> HttpAnswer | SynthAsyncError:
+        started = time.perf_counter()
+        try:
+            response = await self._client.post("/chat/completions", content=body, cast_to=httpx2.Response)
+        except openai.APIStatusError as error:
+            refused = error.response
+            content = self._without_key(refused.content)
+            return failure_of(refused.status_code, refused.headers, content, endpoint=self._name, now_s=time.time())
+        except (openai.APIConnectionError, *_TRANSPORT_ERRORS) as error:
+            return self._transient(error, time.perf_counter() - started)
+        return HttpAnswer(self._without_key(response.content), response.headers, time.perf_counter() - started)
+
+    def _without_key(self, body: bytes) -> bytes:
+        for secret in self._secrets:
+            if secret in body:
+                body = body.replace(secret, b"***")
+        return body
+
     def _transient(self, error: BaseException, elapsed_s: float) -> TransientFailure:
-        chain: list[BaseException] = [error]
-        while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-            chain.append(cause)
-        if any(isinstance(link, _BodyTooLarge) for link in chain):
-            return TransientFailure(f"body larger than {MAX_BODY_BYTES} bytes", kind="body")
-        if any(isinstance(link, aiohttp.ClientConnectorError | httpx2.ConnectError) for link in chain):
-            return TransientFailure("connection refused, or no such host", kind="connect", connected=False)
+        chain = list(_causes(error))
+        for link in chain:
+            if isinstance(link, _UnusableBody):
+                return TransientFailure(str(link), kind="body")
+            if isinstance(link, aiohttp.ClientConnectorError | httpx2.ConnectError):
+                return TransientFailure(_why_unreachable(link), kind="connect", connected=False)
         if elapsed_s >= self._deadline_s * 0.95 or any(isinstance(link, aiohttp.ServerTimeoutError) for link in chain):
             connected = not any(isinstance(link, aiohttp.ConnectionTimeoutError) for link in chain)
             return TransientFailure(f"no answer within {elapsed_s:.0f} s", kind="timeout", connected=connected)
         return TransientFailure(f"connection broken ({type(chain[-1]).__name__})", kind="reset")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _why_unreachable(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, httpx2.ConnectError) and error.__cause__ is not None else error
+    if isinstance(cause, aiohttp.ClientSSLError):
+        return "no TLS connection (wrong certificate, or the server speaks plain HTTP)"
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files: lower max_in_flight, or raise `ulimit -n`"
+    return "connection refused, or no such host"
+
+
+def _spellings(api_key: str | None) -> tuple[bytes, ...]:
+    """How a key may stand in a body: as it is, and as JSON escapes it."""
+    if api_key is None or len(api_key) < _SHORTEST_SECRET:
+        return ()
+    quoted = json.dumps(api_key)[1:-1]
+    return tuple(dict.fromkeys(text.encode() for text in (api_key, quoted, quoted.replace("/", "\\/"))))

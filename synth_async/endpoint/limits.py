@@ -1,18 +1,19 @@
 """Rate limits of one endpoint, shared by every stage that uses it.
 
-Admission has one head: the request whose turn it is waits for the breaker, a pause, a free slot, the request pacer and the
-token budget, in that order; the rest stand in line behind it, judging before generating, first in first out within each.
-So a large request is never starved by small ones, and a slot is taken only when everything else is granted.
+Admission has one head: the request whose turn it is waits for the request pacer, the token budget, and then for the end
+of a pause, the breaker and a free slot; the rest stand in line behind it, judging before generating, first in first out
+within each. So a large request is never starved by small ones, and a slot is taken when everything else is granted.
 
 * requests: aiolimiter, unweighted, over periods of at least 50 ms; at high rates it is asked for slices of 20 ms.
 * tokens: a budget of our own (aiolimiter serves the smallest amount first and knows no refund): a request reserves an
   estimate and settles with what the server counted; what was reserved too much is credit for later requests.
-* in flight: an integer cap. Where no limit is declared, a 429 or 503 halves it and answers win it back.
+* in flight: a cap. Where no limit is declared, a 429 or 503 halves it and answers win it back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 import anyio
@@ -24,7 +25,7 @@ __all__ = ["Limits", "Permit", "TokenBudget"]
 
 REQUEST_MARGIN = 0.998
 TOKEN_MARGIN = 0.99
-"""Shares of the declared limits that are used: clocks differ, and servers count on arrival (measured on five kinds of server)."""
+"""Shares of the declared limits that are used: clocks differ, servers count on arrival (measured on five kinds)."""
 
 _SHORTEST_PERIOD_S = 0.05
 _SLICE_S = 0.02
@@ -83,7 +84,7 @@ class _Line:
         self._held = False
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._waiting)
+        return sum(not turn.done() for line in self._waiting for turn in line)
 
     async def acquire(self, priority: int) -> None:
         if not self._held:
@@ -150,7 +151,7 @@ class Limits:
         self._budget: TokenBudget | None = None
         self._resume_at = 0.0
         self._limited_in_a_row = 0
-        self._shrunk_at = 0.0
+        self._shrunk_at = -math.inf
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -174,7 +175,11 @@ class Limits:
                 await self._pacer.acquire(self._slice)
                 self._granted = self._slice
             await self._reserve(tokens)
-            await self._until_clear()
+            try:
+                await self._until_clear()
+            except asyncio.CancelledError:
+                self._give_back(tokens)
+                raise
             self._granted -= 1
             self.in_flight += 1
             self.requests_sent += 1
@@ -189,7 +194,7 @@ class Limits:
         if self._resume_at <= now:
             self._limited_in_a_row += 1
             guess = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._limited_in_a_row - 1, 10))
-            self._resume_at = now + (hint_s if hint_s is not None else guess)
+            self._resume_at = now + (hint_s or guess)
             self.paused_s += self._resume_at - now
         elif hint_s is not None and now + hint_s > self._resume_at:
             self.paused_s += now + hint_s - self._resume_at
@@ -197,11 +202,14 @@ class Limits:
         self.shrink()
 
     def shrink(self) -> None:
-        """Fewer in flight, at most once a second, where concurrency is the only limit we know."""
+        """Half of what was in flight, at most once a second, where concurrency is the only limit we know.
+
+        Called when the permit of the request that failed is settled: it was in flight as well.
+        """
         now = anyio.current_time()
         if not self._declared and now - self._shrunk_at >= 1.0:
             self._shrunk_at = now
-            self._cap = max(1.0, min(self._cap, self.in_flight) / 2)
+            self._cap = max(1.0, min(self._cap, self.in_flight + 1) / 2)
 
     def note_answered(self) -> None:
         """An answer came: pauses start small again, and the cap grows by one for every cap's worth of answers."""
@@ -216,12 +224,17 @@ class Limits:
             self._budget.settle(reserved, used, anyio.current_time())
         self._changed.set()
 
+    def _give_back(self, tokens: float) -> None:
+        """A reservation that nothing was sent for."""
+        if self._budget is not None:
+            self._budget.settle(tokens, 0.0, anyio.current_time())
+
     async def _reserve(self, tokens: float) -> None:
         if self._tpm is None:
             return
         if self._budget is None:
             self._budget = TokenBudget(self._tpm, anyio.current_time())
-        while (wait_s := self._budget.wait_s(tokens, anyio.current_time())) > 0:
+        while (wait_s := self._budget.wait_s(tokens, anyio.current_time())) > 0:  # noqa: ASYNC110 - time alone fills it
             await anyio.sleep(wait_s)
         self._budget.reserve(tokens, anyio.current_time())
 

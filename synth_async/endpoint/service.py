@@ -1,7 +1,7 @@
 """An endpoint as the stages see it: `await endpoint.ask(request, keep)` and the answer is there, or a clear error.
 
-One owner per reason to wait: a 429 belongs to the limits (a pause for everybody, never an attempt), a broken exchange to
-the retry policy, an endpoint that has gone away to the breaker, a bad answer to the stage that asked.
+One owner per reason to wait: a 429 belongs to the limits (a pause for everybody, never an attempt), a broken exchange
+to the retry policy, an endpoint that has gone away to the breaker, a bad answer to the stage that asked.
 """
 
 from __future__ import annotations
@@ -76,7 +76,13 @@ class Endpoint:
     """One model behind one address: its limits, its breaker, its dialect, its counts."""
 
     def __init__(
-        self, name: str, settings: EndpointConfig, client: ChatClient, *, give_up_after_s: float, seed: int | None = None
+        self,
+        name: str,
+        settings: EndpointConfig,
+        client: ChatClient,
+        *,
+        give_up_after_s: float,
+        seed: int | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -101,29 +107,32 @@ class Endpoint:
     async def ask(self, request: ChatRequest, keep: KeepAnswer) -> Completion:
         """The completion for a request, kept before it is read.
 
-        Raises `TransientFailure` when the attempts are used up (the task stays undecided), `RequestRejected` when this one
-        request is refused for good, `EndpointRefused` and `StoppedEarly` when the run cannot go on.
+        Raises `TransientFailure` when the attempts are used up (the task stays undecided), `RequestRejected` when this
+        one request is refused for good, `EndpointRefused` and `StoppedEarly` when the run cannot go on.
         """
-        tried = 1
+        failed = 0
         while True:
-            dialect = self.dialect
             try:
-                return await self._attempt(request, keep, dialect)
+                completion = await self._attempt(request, keep)
+                if completion is not None:
+                    return completion
             except RateLimited as limited:
                 self.counts.http_429 += 1
+                self.breaker.note_limited(anyio.current_time(), str(limited), hint_s=limited.hint_s)
                 self.limits.pause(limited.hint_s)
             except RequestRejected as rejected:
-                changed = adapted(dialect, str(rejected)) if rejected.status in (400, 422) else None
-                if changed is None:
-                    self.breaker.note_rejected(str(rejected))
-                    raise
-                # Others may have been refused at the same time; the first one decides for all.
-                if self.dialect == dialect:
-                    self.dialect = changed
+                self.breaker.note_rejected(str(rejected))
+                raise
             except TransientFailure as failure:
-                if not await self._may_try_again(failure, tried):
+                self._note_failure(failure)
+                if self.breaker.is_probing:
+                    # The endpoint is away: that is nobody's attempt, and the breaker spaces the probes.
+                    continue
+                failed += 1
+                delay_s = next_delay_s(failure, failed, jitter=self._chance.random())
+                if delay_s is None:
                     raise
-                tried += not self.breaker.is_probing
+                await anyio.sleep(delay_s)
 
     @property
     def mean_latency_s(self) -> float:
@@ -147,24 +156,22 @@ class Endpoint:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _may_try_again(self, failure: TransientFailure, tried: int) -> bool:
-        """Note a failure and wait as the policy says; False when the attempts are used up."""
+    def _note_failure(self, failure: TransientFailure) -> None:
         self.counts.failures[failure.kind] += 1
+        if failure.kind == "body" and not self.breaker.has_answered:
+            # Nothing but bodies that are no completions, from the first on: that is a wrong address, not bad luck.
+            self.breaker.note_rejected(str(failure))
         self.breaker.note_failure(anyio.current_time(), str(failure), connected=failure.connected)
         if failure.kind in ("http_503", "timeout"):
             self.limits.shrink()
-        if self.breaker.is_probing:
-            # The endpoint is away: that is nobody's attempt, and the breaker spaces the probes.
-            return True
-        delay_s = next_delay_s(failure, tried, jitter=self._chance.random())
-        if delay_s is None:
-            return False
-        await anyio.sleep(delay_s)
-        return True
 
-    async def _attempt(self, request: ChatRequest, keep: KeepAnswer, dialect: Dialect) -> Completion:
-        body = request_body(request, model=self.settings.model, dialect=dialect, extra_body=self.settings.extra_body)
+    async def _attempt(self, request: ChatRequest, keep: KeepAnswer) -> Completion | None:
+        """One admitted exchange; None when the server did not understand us, and another spelling may help."""
+        dialect, body = self.dialect, self._body(request)
         permit = await self.limits.admit(self._expected_tokens(request, len(body)), _PRIORITY[request.stage])
+        if self.dialect != dialect:
+            # What others found out while this one stood in line.
+            dialect, body = self.dialect, self._body(request)
         used: float | None = None
         self.counts.attempts += 1
         try:
@@ -177,8 +184,26 @@ class Endpoint:
         except RateLimited:
             used = 0.0
             raise
+        except RequestRejected as rejected:
+            if not self._adapts(dialect, rejected):
+                raise
+            return None
         finally:
             permit.settle(used)
+
+    def _body(self, request: ChatRequest) -> bytes:
+        settings = self.settings
+        return request_body(request, model=settings.model, dialect=self.dialect, extra_body=settings.extra_body)
+
+    def _adapts(self, dialect: Dialect, rejected: RequestRejected) -> bool:
+        """Whether a refusal of the spelling in `dialect` leaves another one to try."""
+        changed = adapted(dialect, str(rejected)) if rejected.status in (400, 422) else None
+        if changed is None:
+            return False
+        # Others may have been refused at the same time; the first one decides for all.
+        if self.dialect == dialect:
+            self.dialect = changed
+        return True
 
     async def _exchange(self, body: bytes) -> HttpAnswer:
         """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""
@@ -202,7 +227,7 @@ class Endpoint:
         self.counts.prompt_tokens += completion.usage.prompt
         self.counts.completion_tokens += completion.usage.completion
         self._estimate.learn(request, prompt_bytes, completion)
-        self.breaker.note_answered(anyio.current_time())
+        self.breaker.note_answered()
         self.limits.note_answered()
 
     def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:

@@ -1,7 +1,7 @@
 """The request body, in the spelling that the endpoint understands.
 
-Servers differ in how they want the same thing said. What a server refuses is decided once per endpoint, from its own words
-in a 400 or 422, and remembered in a `Dialect`; keys of answers do not depend on it.
+Servers differ in how they want the same thing said. What a server refuses is decided once per endpoint, from its own
+words in a 400 or 422, and remembered in a `Dialect`; keys of answers do not depend on it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def request_body(request: ChatRequest, *, model: str, dialect: Dialect, extra_bo
 def adapted(dialect: Dialect, message: str) -> Dialect | None:
     """The dialect that takes a refusal's words into account, or None when they name nothing that we can leave out."""
     words = message.lower()
-    if "max_completion_tokens" in words and dialect.max_tokens_name == "max_tokens":
+    # vLLM names both spellings when the amount is too large for the model: another spelling does not help that.
+    if "max_completion_tokens" in words and "too large" not in words and dialect.max_tokens_name == "max_tokens":
         return replace(dialect, max_tokens_name="max_completion_tokens")
     if ("response_format" in words or "json_object" in words) and dialect.response_format:
         return replace(dialect, response_format=False)

@@ -4,6 +4,7 @@
     answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
     topics            the topics that a batch brought
     accept, reject    a decision, with the fingerprint of the config that made it
+    manifest          what `run.json` held, so that it can be made again
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from synth_async.records import ChatRequest, Drop, Stage, Task, Topic, Verdict
-from synth_async.store.frames import Frame
+from synth_async.store.frames import NO_KEY, Frame
 
 __all__ = [
     "ACCEPT",
     "ANSWER",
+    "MANIFEST",
     "REJECT",
     "TASK",
     "TOPICS",
     "answer_frame",
     "decision_frame",
     "drop_of",
+    "manifest_frame",
     "task_frame",
     "task_of",
     "verdict_of",
@@ -32,6 +35,7 @@ TASK = "task"
 TOPICS = "topics"
 ACCEPT = "accept"
 REJECT = "reject"
+MANIFEST = "manifest"
 ANSWER: Mapping[Stage, str] = {stage: f"answer-{stage}" for stage in (Stage.TOPICS, Stage.GENERATE, Stage.JUDGE)}
 
 
@@ -76,6 +80,11 @@ def decision_frame(
             "judge_model": verdict.model,
         }
     return Frame(key, ACCEPT if drop is None else REJECT, fields)
+
+
+def manifest_frame(manifest: Mapping[str, Any]) -> Frame:
+    """The frame of a manifest."""
+    return Frame(NO_KEY, MANIFEST, {"manifest": manifest})
 
 
 def drop_of(frame: Frame) -> Drop:

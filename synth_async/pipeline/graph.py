@@ -11,9 +11,11 @@ reason, cancels everything that waits and lets the requests in flight finish: th
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
+import anyio.lowlevel
 
 from synth_async.config.models import Config, Judge
 from synth_async.endpoint.service import Endpoint
@@ -69,6 +71,7 @@ class Graph:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue(maxsize=_TASKS_AHEAD)
         self._candidates: asyncio.Queue[Candidate] = asyncio.Queue(maxsize=self._workers("judge"))
         self._unjudged: dict[str, Candidate] = {}
+        self._taken_up: dict[str, Task] = {}
         self._topics = TopicSource(
             config,
             context,
@@ -145,7 +148,6 @@ class Graph:
                 await self._examine(task, completion)
 
     async def _examine(self, task: Task, completion: Completion) -> None:
-        self._ledger.tally.answered += 1
         candidate = self._curation.examine(task, completion)
         if isinstance(candidate, Rejected):
             self._reject(task, candidate.drop, candidate.example, None)
@@ -179,13 +181,17 @@ class Graph:
         """What an earlier process left undone, then the planner's next sample; None while there is no topic."""
         if (task := next(self._backlog, None)) is not None:
             self._planner.backlog -= 1
+            self._taken_up[task.key] = task
             return task
-        sample = self._planner.next_sample()
+        while (sample := self._planner.next_sample()) is not None:
+            task = plan_task(self._config, self._context, *sample, self._facets.draw())
+            # Where a damaged frame hid what was planned, the same task can come up again.
+            if not self._replay.is_planned(task.key):
+                self._ledger.planned(task)
+                break
+        else:
+            task = None
         self._topics.wake()
-        if sample is None:
-            return None
-        task = plan_task(self._config, self._context, *sample, self._facets.draw())
-        self._ledger.planned(task)
         return task
 
     async def _ask(self, request: ChatRequest) -> Completion:
@@ -194,12 +200,15 @@ class Graph:
         return found[1] if found is not None else await self._ask_anew(request, attempt=1)
 
     async def _ask_anew(self, request: ChatRequest, *, attempt: int) -> Completion:
+        # A worker that finds work waiting never pauses in between, so this is where a stop reaches it.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         stage = {Stage.TOPICS: "topics", Stage.JUDGE: "judge"}.get(request.stage, "generation")
         endpoint = self._endpoints[self._config.endpoint_of(stage)]
         completion = await endpoint.ask(
             request, lambda body: self._ledger.answered(request, attempt, endpoint.name, body)
         )
         self._ledger.note_spent(endpoint.name, completion.usage.prompt, completion.usage.completion)
+        self._ledger.tally.answered += request.stage is Stage.GENERATE
         return completion
 
     async def _verdict(self, candidate: Candidate) -> Verdict | Drop:
@@ -228,12 +237,14 @@ class Graph:
         if drop is not None:
             self._reject(example.task, drop, example, verdict)
             return
+        self._taken_up.pop(example.task.key, None)
         self._ledger.accepted(example, verdict)
         self._curation.accept(example, candidate.sketch)
         self._planner.note_decided(accepted=True)
         self._wake()
 
     def _reject(self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> None:
+        self._taken_up.pop(task.key, None)
         self._ledger.rejected(task, drop, example, verdict)
         self._planner.note_decided(accepted=False)
         self._wake()
@@ -254,7 +265,7 @@ class Graph:
         for candidate in self._unjudged.values():
             self._reject(candidate.example.task, _OVER_TARGET, candidate.example, None)
         self._unjudged.clear()
-        for task in self._backlog:
+        for task in itertools.chain(list(self._taken_up.values()), self._backlog):
             if (found := self._replay.answer(task.key)) is not None:
                 outcome = self._curation.examine(task, found[1])
                 rejected = outcome if isinstance(outcome, Rejected) else Rejected(_OVER_TARGET, outcome.example)
@@ -275,8 +286,8 @@ class Graph:
         """Run a worker; an error that ends the run is noted instead of tearing the others down with it."""
         try:
             await worker()
-        except SynthAsyncError as error:
-            self.stop(error)
+        except* SynthAsyncError as group:  # topics are asked for in a task group of their own
+            self.stop(_first_of(group))
 
     def _workers(self, stage: str) -> int:
         """As many as requests may be in flight, and a quarter more for those that wait to be retried."""
@@ -292,3 +303,12 @@ class Graph:
             advice = f"{self._planner.undecided} requests found no answer, the same command tries them again"
         failure = f" (last failure: {self._topics.last_failure})" if self._topics.last_failure else ""
         return f"{accepted}; there are no more topics to write about{failure}: {advice}"
+
+
+def _first_of(group: BaseExceptionGroup[SynthAsyncError]) -> SynthAsyncError:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if not isinstance(first, SynthAsyncError):
+        raise AssertionError("`except*` lets no other kind through")
+    return first

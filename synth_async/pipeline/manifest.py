@@ -14,6 +14,8 @@ import orjson
 from synth_async import __version__
 from synth_async.config import Config, describe_parts, diff_parts, fingerprints
 from synth_async.errors import UsageError
+from synth_async.pipeline.frames import manifest_frame
+from synth_async.store.journal import Journal
 from synth_async.store.run_folder import RunFolder, read_json, write_atomically
 
 __all__ = ["check_manifest", "decision_fingerprint"]
@@ -29,18 +31,27 @@ def decision_fingerprint(config: Config) -> str:
     return hashlib.blake2b("".join(made_of[stage] for stage in _DECIDING).encode(), digest_size=8).hexdigest()
 
 
-def check_manifest(folder: RunFolder, config: Config, *, accept_change: bool) -> None:
+def check_manifest(
+    folder: RunFolder, config: Config, journal: Journal, journaled: Mapping[str, Any] | None, *, accept_change: bool
+) -> bool:
     """Write `run.json` for a new run, or compare it: a run goes on only with the generation that it began with.
 
-    Raises `UsageError` with what changed, field by field. The file is written again only where its content changes.
+    Returns whether the generation has changed; raises `UsageError` with what changed, field by field, unless that is
+    accepted. The journal holds the manifest as well (`journaled`), so the file can be made again. Both are written only
+    where their content changes.
     """
-    earlier = read_json(folder.manifest)
+    found = read_json(folder.manifest)
+    earlier = found if found is not None else journaled
+    is_changed = False
     if earlier is not None:
         _check_format(folder, earlier)
-        _check_generation(folder, config, earlier, accept_change=accept_change)
+        is_changed = _check_generation(folder, config, earlier, accept_change=accept_change)
     manifest = _manifest(config, earlier)
-    if manifest != earlier:
+    if manifest != journaled:
+        journal.append(manifest_frame(manifest))
+    if manifest != found:
         write_atomically(folder.manifest, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    return is_changed
 
 
 def _check_format(folder: RunFolder, earlier: Mapping[str, Any]) -> None:
@@ -50,7 +61,7 @@ def _check_format(folder: RunFolder, earlier: Mapping[str, Any]) -> None:
 
 def _check_generation(
     folder: RunFolder, config: Config, earlier: Mapping[str, Any], *, accept_change: bool
-) -> None:
+) -> bool:
     then, now = earlier.get("parts", {}).get("generate", {}), describe_parts(config)["generate"]
     changes = diff_parts({"generate": then}, {"generate": orjson.loads(orjson.dumps(now))})
     if changes and not accept_change:
@@ -59,6 +70,7 @@ def _check_generation(
             f"{folder.path}: the run was made with another generation config:\n{listed}\n"
             "Choose another folder with --out, put the config back, or go on with both kinds in one dataset: --accept-change"
         )
+    return bool(changes)
 
 
 def _manifest(config: Config, earlier: Mapping[str, Any] | None) -> dict[str, Any]:

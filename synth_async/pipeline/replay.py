@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
 from synth_async.config.models import Config
-from synth_async.pipeline.frames import ACCEPT, ANSWER, REJECT, TASK, TOPICS, drop_of, task_of, verdict_of
+from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, TASK, TOPICS, drop_of, task_of, verdict_of
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
 from synth_async.stages.coverage import Planner
@@ -43,15 +44,21 @@ class JournalState:
     accepted: int = 0
     generated: int = 0
     usages: list[tuple[str, int, int]] = field(default_factory=list)
-    fingerprints: set[str] = field(default_factory=set)
+    stale: set[bytes] = field(default_factory=set)
+    manifest: dict[str, Any] | None = None
 
     @property
     def is_empty(self) -> bool:
         return not (self.tasks or self.answers or self.topic_batches)
 
 
-def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]]) -> JournalState:
-    """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order."""
+def scan(
+    journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]], *, fingerprint: str
+) -> JournalState:
+    """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order.
+
+    `stale` are the keys whose last decision bears another fingerprint than `fingerprint`.
+    """
     state = JournalState()
     spent: dict[str, list[int]] = {}
     accepted: set[bytes] = set()
@@ -63,9 +70,18 @@ def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]])
         elif kind.startswith("answer-"):
             _note_answer(state, spent, place, key, kind, line)
         elif kind in (ACCEPT, REJECT):
-            _note_decision(state, accepted, place, key, kind, line)
+            _note_decision(state, accepted, place, key, kind, line, fingerprint)
         elif kind == TOPICS:
             state.topic_batches.append(read_frame(line))
+        elif kind == MANIFEST:
+            state.manifest = read_frame(line).fields["manifest"]
+    if journal.damaged_frames:
+        # A decision about a task that can no longer be read decides nothing.
+        for key in [key for key in state.decisions if key not in state.tasks]:
+            del state.decisions[key]
+            accepted.discard(key)
+            state.stale.discard(key)
+        accepted &= state.answers.keys()
     state.accepted = len(accepted)
     state.usages = [(endpoint, prompt, completion) for endpoint, (prompt, completion) in spent.items()]
     return state
@@ -87,14 +103,21 @@ def _note_answer(
 
 
 def _note_decision(
-    state: JournalState, accepted: set[bytes], place: int, key: bytes, kind: str, line: bytes
+    state: JournalState, accepted: set[bytes], place: int, key: bytes, kind: str, line: bytes, fingerprint: str
 ) -> None:
     fields = orjson.loads(line[9:])
-    state.fingerprints.add(fields["fp"])
+    (state.stale.discard if fields["fp"] == fingerprint else state.stale.add)(key)
     if not fields.get("in_place"):
         state.decisions.pop(key, None)
     state.decisions[key] = place
     (accepted.add if kind == ACCEPT else accepted.discard)(key)
+
+
+def _was_refused(frame: Frame) -> bool:
+    """Whether the endpoint refused the request for an example, so that there is nothing to decide about."""
+    fields = frame.fields
+    refused = frame.kind == REJECT and fields["reason"] == DropReason.REQUEST_REJECTED
+    return refused and fields["stage"] == Stage.GENERATE
 
 
 class Replay:
@@ -118,8 +141,7 @@ class Replay:
         self._ledger = ledger
         self._curation = curation
         self._planner = planner
-        self._made_anew = bool(state.fingerprints - {ledger.fingerprint})
-        self._goes_on = self._made_anew or state.accepted < config.target
+        self._goes_on = bool(state.stale) or state.accepted < config.target
 
     def restore_plan(
         self, pool: TopicPool, facets: FacetPlan, notes: list[tuple[int, int, dict[str, str]]]
@@ -167,37 +189,51 @@ class Replay:
         for place in self.backlog:
             yield task_of(self._journal.read(place))
 
+    def is_planned(self, key: str) -> bool:
+        """Whether an earlier process planned the task with this key."""
+        return bytes.fromhex(key) in self._state.tasks
+
     # --- one decision ----------------------------------------------------------------------------
 
     def _settle(self, key: bytes, place: int, *, offline: bool) -> bool:
         """Confirm a decision or make it again in its place; False when it has to wait until all others are."""
         frame = self._journal.read(place)
         task = task_of(self._journal.read(self._state.tasks[key]))
-        is_open = frame.kind == REJECT and frame.fields["reason"] in _OPEN
-        if is_open and self._goes_on and not offline:
+        if self._goes_on and self._is_open(frame) and (not offline or self._has_its_verdict(frame)):
             return False
         if frame.fields["fp"] == self._ledger.fingerprint and not self._exceeds_target(frame):
-            self._confirm(task, frame)
-            return True
+            return self._confirm(task, frame)
         return self._decide_again(task, frame, offline=offline)
+
+    def _is_open(self, frame: Frame) -> bool:
+        return frame.kind == REJECT and frame.fields["reason"] in _OPEN
+
+    def _has_its_verdict(self, frame: Frame) -> bool:
+        return frame.fields["fp"] == self._ledger.fingerprint and (
+            self._config.judge is None or verdict_of(frame) is not None
+        )
 
     def _exceeds_target(self, frame: Frame) -> bool:
         return frame.kind == ACCEPT and self._planner.accepted >= self._config.target
 
-    def _confirm(self, task: Task, frame: Frame) -> None:
+    def _confirm(self, task: Task, frame: Frame) -> bool:
+        """See that a decision's line is there; False when the answer that was accepted can no longer be read."""
         example = self._example(task)
         verdict = verdict_of(frame)
-        if frame.kind == ACCEPT and example is not None:
+        if frame.kind == REJECT:
+            self._ledger.confirm_rejected(task, drop_of(frame), example, verdict)
+        elif example is None:
+            return False
+        else:
             self._ledger.confirm_accepted(example, verdict)
             if self._goes_on:
                 self._curation.accept(example, self._curation.sketch(example))
-        else:
-            self._ledger.confirm_rejected(task, drop_of(frame), example, verdict)
         self._planner.note_decided(accepted=frame.kind == ACCEPT, live=False)
+        return True
 
     def _decide_again(self, task: Task, frame: Frame, *, offline: bool) -> bool:
         """Today's decision from the journaled answers, in the place of the earlier one; False when a verdict is missing."""
-        if frame.kind == REJECT and frame.fields["reason"] == DropReason.REQUEST_REJECTED:
+        if _was_refused(frame):
             self._ledger.rejected(task, drop_of(frame), None, None, in_place=True)
             self._planner.note_decided(accepted=False, live=False)
             return True

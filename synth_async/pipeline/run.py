@@ -21,7 +21,7 @@ from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.graph import Graph
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
-from synth_async.pipeline.replay import Replay, scan
+from synth_async.pipeline.replay import JournalState, Replay, scan
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally
 from synth_async.stages.coverage import Planner
@@ -95,14 +95,26 @@ class Run:
         self.folder.create()
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.folder.lock))
-            check_manifest(self.folder, self.config, accept_change=self.options.accept_change)
             journal = open_journal(self.folder.path, fsync=self.config.fsync, writer=f"synth-async {__version__}")
             stack.callback(journal.close)
+            notes: list[tuple[int, int, dict[str, str]]] = []
+            state = scan(journal, notes, fingerprint=decision_fingerprint(self.config))
+            accept_change = self.options.accept_change
+            is_changed = check_manifest(self.folder, self.config, journal, state.manifest, accept_change=accept_change)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
             rejects = stack.enter_context(ShadowFile(self.folder.rejects))
-            await self._go_on(journal, dataset, rejects)
+            await self._go_on(journal, dataset, rejects, state, notes, is_changed=is_changed)
 
-    async def _go_on(self, journal: Journal, dataset: ShadowFile, rejects: ShadowFile) -> None:
+    async def _go_on(
+        self,
+        journal: Journal,
+        dataset: ShadowFile,
+        rejects: ShadowFile,
+        state: JournalState,
+        notes: list[tuple[int, int, dict[str, str]]],
+        *,
+        is_changed: bool,
+    ) -> None:
         config, context = self.config, self.loaded.context or ""
         ledger = Ledger(config, journal, dataset, rejects, fingerprint=decision_fingerprint(config))
         self.tally = ledger.tally
@@ -110,12 +122,12 @@ class Run:
         self._restore_counts(earlier)
         planner, facets, curation = Planner(config), FacetPlan(config), Curation(config)
         pool = TopicPool(near=config.topics.file is None)
-        notes: list[tuple[int, int, dict[str, str]]] = []
-        state = scan(journal, notes)
         replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
         ends = replay.restore_plan(pool, facets, notes)
         replay.run(offline=self.options.offline)
         planner.backlog = len(replay.backlog)
+        if is_changed:
+            planner.forget_yield()  # what the earlier prompts brought says nothing about these
         self.tally.topics = len(pool)
         self._tell_what_was_found(journal, dataset, rejects, state_is_new=state.is_empty)
         if planner.target_is_met or self.options.offline:

@@ -12,7 +12,7 @@ from synth_async.errors import RequestRejected, TransientFailure
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import ChatRequest, Completion, Topic
 from synth_async.stages.coverage import Planner
-from synth_async.stages.topics import PARALLEL_BATCHES, TopicPool, read_topic_lines, topics_request
+from synth_async.stages.topics import DRY_BATCHES, PARALLEL_BATCHES, TopicPool, read_topic_lines, topics_request
 from synth_async.store.frames import NO_KEY
 
 __all__ = ["TopicSource"]
@@ -48,7 +48,9 @@ class TopicSource:
         self._on_topics = on_topics
         self._may_want = asyncio.Event()
         self._next_batch = len(ends)
-        self._read: dict[int, tuple[str, list[str]]] = {}
+        self._read: dict[int, tuple[str, list[str] | None]] = {}
+        self._unanswered_in_a_row = 0
+        self._most_wanted = 0
         self._batch_size = min(config.topics.batch_size, config.topic_count)
         batches = -(-config.topic_count // self._batch_size)
         self._parallel = max(1, min(PARALLEL_BATCHES, batches // 2))
@@ -81,7 +83,7 @@ class TopicSource:
 
     async def _ask_model(self) -> None:
         async with anyio.create_task_group() as batches:
-            while not self._pool.is_dry:
+            while not self._pool.is_dry and self._unanswered_in_a_row < DRY_BATCHES:
                 self._may_want.clear()
                 if self._wants_batch():
                     batches.start_soon(self._ask_batch, self._next_batch)
@@ -93,7 +95,9 @@ class TopicSource:
     def _wants_batch(self) -> bool:
         under_way = self._next_batch - len(self._ends)
         expected = len(self._pool) + under_way * self._batch_size
-        return under_way < self._parallel and expected < self._planner.topics_wanted()
+        wanted = self._planner.topics_wanted()
+        self._most_wanted = max(self._most_wanted, wanted)
+        return under_way < self._parallel and expected < wanted
 
     async def _ask_batch(self, batch: int) -> None:
         # What a batch is told depends on its number only, so that a resumed run asks the same and finds the answer.
@@ -105,16 +109,24 @@ class TopicSource:
             completion = await self._ask(request)
         except (RequestRejected, TransientFailure) as failure:
             self.last_failure = str(failure)
-            self._read[batch] = (request.key, [])
+            self._read[batch] = (request.key, None)
         else:
-            self._read[batch] = (request.key, read_topic_lines(completion.content or ""))
+            texts = read_topic_lines(completion.content or "", is_cut=completion.finish_reason == "length")
+            self._read[batch] = (request.key, texts)
         self._merge()
 
     def _merge(self) -> None:
         """Take what was read in the order of the batches, whichever answer came first."""
         while (batch := len(self._ends)) in self._read:
             key, texts = self._read.pop(batch)
-            most = max(0, self._planner.topics_wanted() - len(self._pool))
+            if texts is None:
+                # No answer says nothing about the topics that are left. It is not journaled: the next run asks again.
+                self._unanswered_in_a_row += 1
+                self._ends.append(len(self._pool))
+                continue
+            self._unanswered_in_a_row = 0
+            # What was wanted when the batch was asked for is paid for, so it is taken even if fewer would do by now.
+            most = max(0, self._most_wanted - len(self._pool))
             self._take(key, batch, [(text, None) for text in texts], asked=self._batch_size, most=most)
         self._may_want.set()
 

@@ -49,6 +49,7 @@ class Planner:
         self._topics: list[Topic] = []
         self._used = array("L")
         self._turn: deque[int] = deque()
+        self._turn_is_sorted = True
         self._recent: deque[bool] = deque(maxlen=YIELD_WINDOW)
         self._recent_accepted = 0
 
@@ -69,7 +70,9 @@ class Planner:
 
     def restore(self, topic: int, sample: int) -> None:
         """An earlier process planned this sample of this topic: it is not issued again."""
-        self._used[topic] = max(self._used[topic], sample + 1)
+        if topic < len(self._used):  # the frame that brought it may be damaged
+            self._used[topic] = max(self._used[topic], sample + 1)
+            self._turn_is_sorted = False
 
     def note_issued(self) -> None:
         """A task goes under way."""
@@ -90,6 +93,11 @@ class Planner:
         self.outstanding -= 1
         self.undecided += 1
 
+    def forget_yield(self) -> None:
+        """Earlier decisions say nothing about what comes next: the yield is counted from here."""
+        self._recent.clear()
+        self._recent_accepted = 0
+
     # --- what to do ------------------------------------------------------------------------------
 
     @property
@@ -108,6 +116,9 @@ class Planner:
 
     def next_sample(self) -> tuple[Topic, int] | None:
         """The next (topic, sample index), or None while there is no topic to draw from."""
+        if not self._turn_is_sorted:
+            self._turn = deque(sorted(self._turn, key=self._used.__getitem__))
+            self._turn_is_sorted = True
         while self._turn or self._open_round():
             index = self._turn.popleft()
             sample = self._used[index]
@@ -122,7 +133,7 @@ class Planner:
     def topics_wanted(self) -> int:
         """How many topics the source should have brought in all, for the target to be met by first-round samples."""
         missing = self._target - self.accepted
-        if missing <= 0 or self._turn:
+        if missing <= 0 or self._turn or len(self._topics) < self._first_count:
             return self._first_count
         short = missing / max(self.expected_yield, YIELD_FLOOR) - self.outstanding
         return max(self._first_count, len(self._topics) + math.ceil(max(0.0, short) / self._per_round))

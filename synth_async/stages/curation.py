@@ -6,12 +6,13 @@ functions of their input and of what has been accepted so far, so that a run tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synth_async.config.models import Config
 from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
 from synth_async.stages.dedup import Deduplicator, Sketch
 from synth_async.stages.filters import build_filters, first_breach
+from synth_async.stages.generation import is_conversation
 from synth_async.stages.judging import low_score
 from synth_async.stages.parsing import read_example
 
@@ -20,10 +21,11 @@ __all__ = ["Candidate", "Curation", "Rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example that has passed everything that costs nothing."""
+    """An example that has passed everything that costs nothing. `screened` is the size of the index it was looked up in."""
 
     example: Example
     sketch: Sketch | None
+    screened: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Curation:
 
     def read(self, task: Task, completion: Completion) -> Example | Rejected:
         """The example in an answer, or why there is none."""
-        example = read_example(task, completion, turns=self._config.generation.turns)
+        example = read_example(task, completion, turns=self._config.generation.turns if is_conversation(task) else 1)
         return Rejected(example, None) if isinstance(example, Drop) else example
 
     def examine(self, task: Task, completion: Completion) -> Candidate | Rejected:
@@ -60,7 +62,9 @@ class Curation:
             return Rejected(breach, example)
         candidate = Candidate(example, self.sketch(example))
         duplicate = self._duplicate(candidate, Stage.SCREEN)
-        return candidate if duplicate is None else Rejected(duplicate, example)
+        if duplicate is not None:
+            return Rejected(duplicate, example)
+        return replace(candidate, screened=len(self._index) if self._index is not None else 0)
 
     def admit(self, candidate: Candidate, verdict: Verdict | None) -> Drop | None:
         """A drop (low score, or like one accepted meanwhile), or None: then `accept` it."""
@@ -82,7 +86,7 @@ class Curation:
     def _duplicate(self, candidate: Candidate, stage: Stage) -> Drop | None:
         if self._index is None or candidate.sketch is None:
             return None
-        match = self._index.find(candidate.sketch)
+        match = self._index.find(candidate.sketch, since=candidate.screened)
         if match is None:
             return None
         if match.exact:

@@ -237,11 +237,12 @@ def _repeated_share(text: str, bound: float) -> float:
     if len(words) < _REPETITION_WORDS:
         return 0.0
     size = _GRAM_LETTERS if is_mostly_unspaced(text) else _GRAM_WORDS
-    grams = list(zip(*(words[offset:] for offset in range(size)), strict=False))
-    surplus = len(grams) - len(set(grams))
+    shifted = [words[offset:] for offset in range(size)]
+    surplus = len(shifted[-1]) - len(set(zip(*shifted, strict=False)))
     # A surplus gram and its first occurrence cover two times `size` words at the most.
     if 2 * size * surplus <= bound * len(words):
         return 0.0
+    grams = list(zip(*shifted, strict=False))
     counts = Counter(grams)
     twice, thrice = bytearray(len(words)), bytearray(len(words))
     for position, gram in enumerate(grams):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -11,14 +13,18 @@ from synth_async.records import ChatRequest, Message, Stage, Task, Topic
 from synth_async.stages.keys import request_key
 from synth_async.stages.templates import GENERATION_FORMAT, GENERATION_FORMAT_TURNS, GENERATION_PROMPT, render
 
-__all__ = ["FacetPlan", "generation_request", "plan_task"]
+__all__ = ["FacetPlan", "generation_request", "is_conversation", "plan_task"]
+
+_ROUNDING = 1e-9
+"""Shares are floats: a bound that is met to this degree is met."""
 
 
 class FacetPlan:
-    """A balanced draw of one value per axis: always a value that is furthest behind its share, ties by the seed.
+    """A balanced draw of one value per axis: after any number of draws each value's count is within 1 of its share.
 
-    Every value's count stays close to its share at any length, so variety is designed and not left to chance. The counts
-    are restored from the journaled tasks with `note`.
+    So variety is designed and not left to chance. Within that bound the draw is random by the seed, because axes that
+    each followed a fixed pattern would always bring the same values together. The counts are restored from the journaled
+    tasks with `note`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -32,10 +38,8 @@ class FacetPlan:
         chance = random.Random(f"{self._seed}/facets/{self._drawn}")
         drawn = {}
         for axis, shares in self._shares.items():
-            counts = self._counts[axis]
-            behind = {value: share * (self._drawn + 1) - counts[value] for value, share in shares.items()}
-            most = max(behind.values())
-            drawn[axis] = chance.choice([value for value, gap in behind.items() if gap > most - 0.5])
+            values = _drawable(shares, self._counts[axis], self._drawn + 1)
+            drawn[axis] = chance.choices(values, weights=[shares[value] for value in values])[0]
         self.note(drawn)
         return drawn
 
@@ -51,6 +55,42 @@ def _shares(values: tuple[str, ...] | Mapping[str, float]) -> dict[str, float]:
     weights = dict(values) if isinstance(values, Mapping) else dict.fromkeys(values, 1.0)
     total = sum(weights.values())
     return {value: weight / total for value, weight in weights.items()}
+
+
+def _drawable(shares: Mapping[str, float], counts: Mapping[str, int], number: int) -> list[str]:
+    """Values that draw `number` (from 1) may bring, so that all counts can stay within 1 of their shares for ever.
+
+    This is scheduling of unit jobs on one machine: a value's next unit may not come before its count would exceed
+    share + 1, and has to come before it falls short of share - 1. Schedules exist (Tijdeman, "The chairman assignment
+    problem", 1980), so only the units due soonest matter: as soon as more of them are due by some draw than there are
+    draws left until then, this draw has to be one of those.
+    """
+    due = {value: _due(share, counts[value] + 1) for value, share in shares.items()}
+    free = [value for value, share in shares.items() if counts[value] <= share * number + _ROUNDING]
+    tight = _first_tight_draw(shares, counts, due, number)
+    return [value for value in free if due[value] <= tight] or [min(due, key=due.__getitem__)]
+
+
+def _due(share: float, unit: int) -> int:
+    """The last draw at which unit `unit` of a value (from 1) may come: by the next one the value would be short by 1."""
+    return math.floor(unit / share + _ROUNDING) + 1
+
+
+def _first_tight_draw(
+    shares: Mapping[str, float], counts: Mapping[str, int], due: Mapping[str, int], number: int
+) -> float:
+    """The first draw by which more units are due than come after this one; infinity when there is none."""
+    upcoming = [(draw, value, counts[value] + 1) for value, draw in due.items()]
+    heapq.heapify(upcoming)
+    units, waiting = 0, len(upcoming)
+    while waiting:  # once a unit of every value has been counted, the rest fits
+        draw, value, unit = upcoming[0]
+        units += 1
+        waiting -= unit == counts[value] + 1
+        if units > draw - number:
+            return draw
+        heapq.heapreplace(upcoming, (_due(shares[value], unit + 1), value, unit + 1))
+    return math.inf
 
 
 def plan_task(config: Config, context: str, topic: Topic, sample: int, facets: Mapping[str, str]) -> Task:
@@ -82,6 +122,8 @@ def plan_task(config: Config, context: str, topic: Topic, sample: int, facets: M
         response_format="json_object",
         sample=sample,
         extra_body=endpoint.extra_body,
+        # A prompt of the user's may leave the topic out; its examples must have names of their own all the same.
+        topic=topic.text,
     )
     return Task(key, topic, sample, messages, dict(facets))
 
@@ -92,3 +134,8 @@ def generation_request(config: Config, task: Task) -> ChatRequest:
     return ChatRequest(
         task.key, Stage.GENERATE, task.messages, settings.temperature, settings.max_tokens, "json_object"
     )
+
+
+def is_conversation(task: Task) -> bool:
+    """Whether the task asked for `messages`: an answer is read as it was asked for, whatever the config says by now."""
+    return task.messages[0]["content"] == GENERATION_FORMAT_TURNS

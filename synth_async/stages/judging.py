@@ -7,9 +7,9 @@ request and left out of the key, so that a verdict is found again after a restar
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -30,7 +30,9 @@ _LONGEST_REASON = 500
 
 def judge_request(config: Config, judge: Judge, context: str, example: Example) -> ChatRequest:
     """The request for a verdict on an example. Raises nothing for any text in it."""
-    instructions = "\n\n".join((_rubric(config, judge, context), _answer_format(judge)))
+    # Few templates look at the topic; for the others the rubric is the same text for every example.
+    topic = example.task.topic.text if judge.prompt and "topic" in judge.prompt else ""
+    instructions = _instructions(judge, config.domain, config.system_prompt, context, topic)
     shown = _one_json_line({"conversation": list(example.messages)})
     endpoint = config.endpoints[config.endpoint_of("judge")]
     key = request_key(
@@ -59,14 +61,17 @@ def _one_json_line(value: object) -> str:
     return text
 
 
-def _rubric(config: Config, judge: Judge, context: str) -> str:
-    return render(
+@lru_cache(maxsize=16)
+def _instructions(judge: Judge, domain: str, system_prompt: str, context: str, topic: str) -> str:
+    rubric = render(
         judge.prompt or JUDGE_PROMPT,
-        domain=config.domain,
-        system_prompt=config.system_prompt,
+        domain=domain,
+        system_prompt=system_prompt,
         context=context,
         criteria=judge.criteria,
+        topic=topic,
     )
+    return f"{rubric}\n\n{_answer_format(judge)}"
 
 
 def _answer_format(judge: Judge) -> str:
@@ -102,7 +107,8 @@ def _score_of(answer: Mapping[str, Any], name: str) -> float | None:
     found = scores.get(name) if isinstance(scores, dict) else answer.get(name)
     if isinstance(found, dict):
         found = found.get("score")
-    if isinstance(found, bool) or not isinstance(found, int | float) or math.isnan(found) or not 1 <= found <= 5:
+    # NaN compares as false, so it is out of range like any other.
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 1 <= found <= 5:
         return None
     return found
 

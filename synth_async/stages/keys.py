@@ -26,6 +26,7 @@ def request_key(
     response_format: ResponseFormat,
     sample: int,
     extra_body: Mapping[str, Any],
+    topic: str = "",
 ) -> str:
     """32 hex digits of blake2b-128 over what was asked, as configured.
 
@@ -42,5 +43,6 @@ def request_key(
         response_format,
         sample,
         extra_body,
+        topic,
     ]
     return blake2b(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), digest_size=KEY_BYTES).hexdigest()

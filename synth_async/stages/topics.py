@@ -24,8 +24,13 @@ _KNOWN_SHOWN = 40
 _LONGEST = 400
 _SIMILARITY = 0.85
 _SHINGLE = 3
-_LEADING_MARK = re.compile(r"""^\s*(?:[-*•‣–—#>]+|\(?\d{1,5}[.):\]]|\(?[a-zA-Z][.)])\s+""")
-_HEADING = re.compile(r"^(?:here (?:are|is)|sure[,!.]|certainly[,!.]|of course[,!.]|topics?:|```)", re.IGNORECASE)
+# A mark needs the space behind it: "3D printer", "24-hour refund" and "1.5 kg parcel" begin with what they are about.
+_LEADING_MARK = re.compile(r"(?:[-*+•‣–—>]+|[(\[]?\d{1,5}[.):\]]|\(?[a-zA-Z]\)|topic(?: \d{1,5})?:)\s+", re.IGNORECASE)
+_HEADING = re.compile(r"#{1,6}\s|here (?:are|is)\b|(?:sure|certainly|of course)[,!.]|```", re.IGNORECASE)
+_EMPHASIS = re.compile(r"\*\*|__|`")
+_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"), ("‘", "’"), ("*", "*"), ("_", "_"))
+_THOUGHTS = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHTS_END = re.compile(r".*</(?:think|thinking|thought)>", re.IGNORECASE | re.DOTALL)
 
 
 def topics_request(config: Config, context: str, batch: int, count: int, known: Sequence[str], model: str) -> ChatRequest:
@@ -55,17 +60,35 @@ def topics_request(config: Config, context: str, batch: int, count: int, known: 
     return ChatRequest(key, Stage.TOPICS, messages, settings.temperature, settings.max_tokens, "text")
 
 
-def read_topic_lines(content: str) -> list[str]:
-    """One topic a line, with numbering, bullets, quotes and emphasis taken off, headings and fences left out."""
+def read_topic_lines(content: str, *, is_cut: bool = False) -> list[str]:
+    """One topic a line, with numbering, bullets, quotes and emphasis taken off, headings and fences left out.
+
+    Reasoning before the topics is not read. The last line of an answer that was cut (`is_cut`) is no whole topic.
+    """
+    lines = _THOUGHTS_END.sub("", _THOUGHTS.sub("", content)).strip().splitlines()
     topics = []
-    for line in content.splitlines():
-        text = line.strip()
-        while text != (bare := _LEADING_MARK.sub("", text, count=1).strip()):
-            text = bare
-        text = " ".join(text.strip("\"'`*_“”").split())
-        if 3 <= len(text) <= _LONGEST and not _HEADING.match(text) and not text.endswith(":"):
+    for line in lines[:-1] if is_cut else lines:
+        text = _bare(line)
+        if 3 <= len(text) <= _LONGEST and not _HEADING.match(line.strip()) and not text.endswith(":"):
             topics.append(text)
     return topics
+
+
+def _bare(line: str) -> str:
+    """A line without what stands around its topic: marks at its head, emphasis, a pair of quotes."""
+    text = " ".join(_EMPHASIS.sub("", line).split())
+    while text != (bare := _unquoted(_LEADING_MARK.sub("", text, count=1))):
+        text = bare
+    return text
+
+
+def _unquoted(text: str) -> str:
+    listed = text.removesuffix(",")
+    for opening, closing in _QUOTES:
+        if len(listed) > 2 and listed.startswith(opening) and listed.endswith(closing):
+            inner = listed[1:-1].strip()
+            return text if opening in inner or closing in inner else inner
+    return text
 
 
 class TopicPool:

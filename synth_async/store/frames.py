@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -26,6 +26,8 @@ NO_KEY = "0" * 32
 _KEY = slice(15, 47)
 _KIND_START = 54
 _PREFIX = b' {"k":"'
+_HEAD = re.compile(rb'\{"k":"[0-9a-f]{32}","t":"[a-z0-9_-]+"')
+_RESERVED = frozenset({"k", "t", "body", "body64"})
 _BODY_MARK = b',"body":'
 
 
@@ -54,8 +56,14 @@ def _is_json_line(body: bytes) -> bool:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The line of a frame, its LF included."""
+    """The line of a frame, its LF included.
+
+    Raises `ValueError` for a key that is not 32 lower-case hex digits, a kind that is not a plain word (such as
+    `answer-judge`), or a field named like a part of the frame; `TypeError` for fields that JSON cannot hold.
+    """
     text = orjson.dumps({"k": frame.key, "t": frame.kind, **frame.fields})
+    if _HEAD.match(text) is None or not _RESERVED.isdisjoint(frame.fields):
+        raise ValueError(f"not a frame: key {frame.key!r}, kind {frame.kind!r}, fields {sorted(frame.fields)}")
     if frame.body is not None:
         if _is_json_line(frame.body):
             text = b"".join((text[:-1], _BODY_MARK, frame.body, b"}"))
@@ -66,11 +74,13 @@ def encode_frame(frame: Frame) -> bytes:
 
 def scan_line(line: bytes) -> tuple[bytes, str]:
     """Key (16 bytes) and kind of a line, its checksum verified; raises `DamagedFrame`."""
+    # The digits are compared as written: int() would take "+", "_" and capitals for a checksum as well.
+    if line[8:15] != _PREFIX or line[-1:] != b"\n" or line[:8] != b"%08x" % crc32(line[9:-1]):
+        raise DamagedFrame("checksum does not match")
     try:
-        if line[8:15] != _PREFIX or line[-1:] != b"\n" or int(line[:8], 16) != crc32(line[9:-1]):
-            raise DamagedFrame("checksum does not match")
-        return bytes.fromhex(line[_KEY].decode("ascii")), line[_KIND_START : line.index(b'"', _KIND_START)].decode("ascii")
-    except (ValueError, UnicodeDecodeError) as error:
+        kind = line[_KIND_START : line.index(b'"', _KIND_START)].decode("ascii")
+        return bytes.fromhex(line[_KEY].decode("ascii")), kind
+    except ValueError as error:
         raise DamagedFrame(str(error)) from None
 
 
@@ -78,16 +88,25 @@ def read_frame(line: bytes) -> Frame:
     """The frame of a line, its checksum verified; raises `DamagedFrame`."""
     scan_line(line)
     text = line[9:-1]
-    body: bytes | None = None
-    # A quote inside a JSON string is escaped, so the first bare mark is ours and not part of a field's text.
-    at = text.find(_BODY_MARK)
-    if at >= 0:
-        body = text[at + len(_BODY_MARK) : -1]
-        text = text[:at] + b"}"
     try:
-        fields: dict[str, Any] = orjson.loads(text)
+        fields, body = _split(text)
         if "body64" in fields:
             body = base64.b64decode(fields.pop("body64"), validate=True)
         return Frame(fields.pop("k"), fields.pop("t"), fields, body)
-    except (orjson.JSONDecodeError, KeyError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedFrame(str(error)) from None
+
+
+def _split(text: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """The fields, and the verbatim body where there is one.
+
+    A quote inside a JSON string is escaped, so a bare mark is always a key: ours, or that of an object inside a field.
+    What stands before the latter has a bracket open, and is no JSON with one brace added.
+    """
+    at = text.find(_BODY_MARK)
+    while at >= 0:
+        try:
+            return orjson.loads(text[:at] + b"}"), text[at + len(_BODY_MARK) : -1]
+        except orjson.JSONDecodeError:
+            at = text.find(_BODY_MARK, at + 1)
+    return orjson.loads(text), None

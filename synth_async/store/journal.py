@@ -12,14 +12,17 @@ What survives
 -------------
 * SIGKILL, SIGTERM, a crash of the process: every frame whose `append` returned.
 * Power loss: every frame before the last `sync`; after it the tail may be torn.
-* A full disk or an I/O error: `DiskFailure`; the descriptor is closed and not used again, because a failed fsync may have
-  dropped pages that a second fsync would not mention. A short write is cut off again where possible.
+* A full disk: a short write is cut off again; the reserve (`store.reserve`) is released, the frame is written into its
+  space, and `DiskFailure` is raised once, so that the run stops while what is in flight still gets in.
+* An I/O error, a failed sync, a reserve used up: `DiskFailure`, and nothing is appended by this process again, because
+  a failed sync may have dropped pages that a second one would not mention. Such an error may lose unsynced answers.
 
 Reading
 -------
-On opening, the last segment is checked: a line without LF or with a wrong checksum at the very end is a torn tail: it is
-copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. Damage elsewhere
-(bit rot) is skipped to the next good line and counted. A header with a newer format is refused by name.
+On opening, the last segment is checked: a line without LF or with a wrong checksum at the very end is a torn tail: it
+is copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. Damage
+elsewhere (bit rot) is skipped to the next good line and counted. A segment with a newer format is refused by name and
+not touched.
 
 A frame's place is one integer, segment << 40 | offset; bodies are read back by place and never kept.
 """
@@ -30,23 +33,30 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from synth_async.errors import DiskFailure, UsageError
 from synth_async.store.frames import NO_KEY, DamagedFrame, Frame, encode_frame, read_frame, scan_line
+from synth_async.store.reserve import Reserve
 
 __all__ = ["FORMAT", "Journal", "open_journal"]
 
 FORMAT = 1
 """Version of the frame format that this package writes, and the newest that it reads."""
 
+HEADER = "header"
 SEGMENT_BYTES = 256 * 1024 * 1024
 _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _READ_BYTES = 16 * 1024
 _NAME = re.compile(r"^journal-(\d{6})\.log$")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_ADVICE = "the disk is full ({}); free some space, then run the same command again"
+
+# macOS has no fdatasync.
+_sync_bytes = getattr(os, "fdatasync", os.fsync)
 
 FsyncMode = Literal["100ms", "always", "never"]
 
@@ -60,7 +70,7 @@ def _segment_numbers(folder: Path) -> list[int]:
 
 
 class Journal:
-    """An open journal: append frames, read them in order, read one by its place. One writer at a time (see the lock)."""
+    """An open journal: append frames, read them in order, read one by its place. One writer: take the lock."""
 
     def __init__(self, folder: Path, *, fsync: FsyncMode, writer: str, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder = folder
@@ -74,14 +84,18 @@ class Journal:
         self._fd: int | None = None
         self._size = 0
         self._unsynced = False
+        self._refusal: str | None = None
+        self._reserve = Reserve(folder)
         # A sync runs in a thread; the descriptor may not be closed or replaced under it.
         self._fd_lock = threading.Lock()
+        for number in self._numbers:
+            _check_format(_segment_path(folder, number))
         if self._numbers:
-            self._check_format(self._numbers[0])
             self._mend_tail(self._numbers[-1])
 
     def __repr__(self) -> str:
-        return f"<Journal {self.folder.name} segments={len(self._numbers)} unsynced={self._unsynced}>"
+        closed = " closed" if self._refusal is not None else ""
+        return f"<Journal {self.folder.name} segments={len(self._numbers)} unsynced={self._unsynced}{closed}>"
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -91,19 +105,24 @@ class Journal:
         for number in self._numbers:
             base = number << _OFFSET_BITS
             offset = 0
-            with _segment_path(self.folder, number).open("rb", buffering=1 << 20) as segment:
-                for line in segment:
-                    try:
-                        key, kind = scan_line(line)
-                    except DamagedFrame:
-                        self.damaged_frames += 1
-                    else:
-                        yield base | offset, key, kind, line
-                    offset += len(line)
+            for line in _lines(_segment_path(self.folder, number)):
+                try:
+                    key, kind = scan_line(line)
+                except DamagedFrame:
+                    self.damaged_frames += 1
+                else:
+                    yield base | offset, key, kind, line
+                offset += len(line)
 
     def read(self, place: int) -> Frame:
-        """The frame at a place; raises `DamagedFrame` if it has rotted since the scan."""
+        """The frame at a place; raises `DamagedFrame` if it rotted since the scan, `DiskFailure` on an I/O error."""
         number, offset = place >> _OFFSET_BITS, place & _OFFSET_MASK
+        try:
+            return read_frame(self._line_at(number, offset))
+        except OSError as error:
+            raise DiskFailure(f"{_segment_path(self.folder, number)}: could not be read: {error.strerror}") from None
+
+    def _line_at(self, number: int, offset: int) -> bytes:
         descriptor = self._readers.get(number)
         if descriptor is None:
             descriptor = self._readers[number] = os.open(_segment_path(self.folder, number), os.O_RDONLY | os.O_CLOEXEC)
@@ -113,108 +132,124 @@ class Journal:
             if not more:
                 break
             line += more
-        return read_frame(line[: end + 1])
+        return line[: end + 1]
 
     # --- writing ---------------------------------------------------------------------------------
 
     def append(self, frame: Frame) -> None:
-        """Write one frame with one `os.write`; raises `DiskFailure`, after which the journal is closed for writing."""
-        self._write(encode_frame(frame))
+        """Write one frame with one `os.write`; raises `DiskFailure`.
+
+        On a full disk the frame is written into the space of the reserve before the error is raised, once: the run has
+        to stop, what is in flight can still be appended. After any other error the journal is closed for writing.
+        """
+        line = encode_frame(frame)
+        if self._refusal is not None:
+            raise DiskFailure(self._refusal)
+        full: str | None = None
+        if self._fd is None or self._size + len(line) > self._segment_bytes:
+            full = self._open_for_writing(len(line))
+        full = self._write(line) or full
+        if self._fsync == "always" or full is not None:
+            self.sync()
+        if full is not None:
+            raise DiskFailure(f"{self._path}: {full}")
 
     def sync(self) -> None:
         """Force what was appended to the disk. Blocks: call it from a thread. Raises `DiskFailure`."""
         with self._fd_lock:
-            if self._fd is not None and self._unsynced:
-                self._unsynced = False
-                self._or_fail(os.fdatasync, "could not be forced to the disk")
+            if self._fd is None or not self._unsynced:
+                return
+            self._unsynced = False
+            try:
+                _sync_bytes(self._fd)
+            except OSError as error:
+                # After a failed sync the kernel may have dropped the pages, and a second one would not mention it.
+                raise self._refuse(f"could not be forced to the disk: {error.strerror}; check the disk") from None
 
     def close(self) -> None:
-        """Sync (unless `fsync: never`) and close. May be called twice."""
+        """Sync (unless `fsync: never`) and close. May be called twice; nothing can be appended afterwards."""
         try:
             if self._fsync != "never":
                 self.sync()
         finally:
+            self._refusal = self._refusal or f"{self.folder}: the journal is closed"
+            self._reserve.discard()
             with self._fd_lock:
                 for descriptor in (*self._readers.values(), *([self._fd] if self._fd is not None else [])):
                     os.close(descriptor)
                 self._readers.clear()
                 self._fd = None
 
-    def _write(self, line: bytes) -> None:
-        if self._fd is None or self._size + len(line) > self._segment_bytes:
-            self._open_for_writing(len(line))
-        written = self._or_fail(lambda descriptor: os.write(descriptor, line), "could not be written")
-        if written != len(line):
-            self._undo_short_write()
-        self._size += written
+    def _write(self, line: bytes) -> str | None:
+        """Write a line; returns the news that the disk is full when it took the reserve to do so."""
+        full = self._put(line)
+        if full is not None and (not self._reserve.release() or self._put(line) is not None):
+            raise self._refuse(full)
+        self._size += len(line)
         self._unsynced = True
-        if self._fsync == "always":
-            self.sync()
+        return full
 
-    def _open_for_writing(self, wanted_bytes: int) -> None:
-        """Go on with the last segment while it has room, else begin the next one."""
-        if self._fd is None and self._numbers:
-            path = _segment_path(self.folder, self._numbers[-1])
-            size = path.stat().st_size
-            if size + wanted_bytes <= self._segment_bytes:
-                self._fd, self._size = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), size
-                if size == 0:
-                    self._write_header()
-                return
-        if self._fd is not None:
-            self.sync()
-            with self._fd_lock:
+    def _put(self, line: bytes) -> str | None:
+        """Write a line, all of it or nothing; returns why the disk did not take it where only space was missing."""
+        if self._fd is None:
+            raise AssertionError("a segment is open before a line is written")
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            if error.errno in _FULL:
+                return _FULL_ADVICE.format(error.strerror)
+            raise self._refuse(f"could not be written: {error.strerror}; check the disk") from None
+        if written == len(line):
+            return None
+        try:
+            # Nothing may ever follow a byte that is not LF.
+            os.ftruncate(self._fd, self._size)
+        except OSError as error:
+            raise self._refuse(f"could not be cut after a short write: {error.strerror}; check the disk") from None
+        return _FULL_ADVICE.format("it took only part of a frame")
+
+    def _refuse(self, what: str) -> DiskFailure:
+        """The error to raise; nothing is appended after it. The descriptor stays open, as a sync may use it."""
+        self._refusal = self._refusal or f"{self._path}: {what}"
+        return DiskFailure(self._refusal)
+
+    @property
+    def _path(self) -> Path:
+        return _segment_path(self.folder, self._numbers[-1] if self._numbers else 1)
+
+    def _open_for_writing(self, wanted_bytes: int) -> str | None:
+        """Go on with the last segment while it has room, else begin the next one. Returns what `_write` does."""
+        try:
+            if self._fd is not None:
+                self._leave_segment()
+            elif self._numbers and (size := self._path.stat().st_size) + wanted_bytes <= self._segment_bytes:
+                self._fd, self._size = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), size
+            self._reserve.take()
+            if self._fd is None:
+                self._begin_segment()
+        except OSError as error:
+            raise self._refuse(f"could not be opened for writing: {error.strerror}") from None
+        if self._size > 0:
+            return None
+        return self._write(encode_frame(Frame(NO_KEY, HEADER, {"format": FORMAT, "writer": self._writer})))
+
+    def _leave_segment(self) -> None:
+        self.sync()
+        with self._fd_lock:
+            if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
+
+    def _begin_segment(self) -> None:
         number = (self._numbers[-1] if self._numbers else 0) + 1
-        path = _segment_path(self.folder, number)
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            _sync_folder(self.folder)
-        except OSError as error:
-            raise DiskFailure(f"{path}: could not be created: {error.strerror}") from None
+        self._fd = os.open(
+            _segment_path(self.folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
         self._numbers.append(number)
         self._size = 0
-        self._write_header()
-
-    def _write_header(self) -> None:
-        self._write(encode_frame(Frame(NO_KEY, "header", {"format": FORMAT, "writer": self._writer})))
-
-    def _or_fail(self, action: Callable[[int], int | None], what: str) -> int:
-        if self._fd is None:
-            raise DiskFailure(f"{self.folder}: the journal is closed after an earlier disk error")
-        try:
-            return action(self._fd) or 0
-        except OSError as error:
-            # The descriptor is not trusted again: after a failed fsync the kernel may have dropped the pages.
-            os.close(self._fd)
-            self._fd = None
-            advice = "free some space, then run the same command again" if error.errno == errno.ENOSPC else "check the disk"
-            raise DiskFailure(f"{_segment_path(self.folder, self._numbers[-1])}: {what}: {error.strerror}; {advice}") from None
-
-    def _undo_short_write(self) -> None:
-        if self._fd is not None:
-            os.ftruncate(self._fd, self._size)
-            os.close(self._fd)
-            self._fd = None
-        path = _segment_path(self.folder, self._numbers[-1])
-        raise DiskFailure(f"{path}: the disk took only part of a frame; free some space, then run the same command again")
+        _sync_folder(self.folder)
 
     # --- opening ---------------------------------------------------------------------------------
-
-    def _check_format(self, number: int) -> None:
-        path = _segment_path(self.folder, number)
-        with path.open("rb") as segment:
-            first = segment.readline()
-        try:
-            frame = read_frame(first)
-        except DamagedFrame:
-            return  # counted by the scan
-        if frame.kind == "header" and frame.fields.get("format", 0) > FORMAT:
-            raise UsageError(
-                f"{path}: written in journal format {frame.fields['format']} by {frame.fields.get('writer', 'a newer version')};"
-                f" this version reads up to format {FORMAT}: upgrade synth-async"
-            )
 
     def _mend_tail(self, number: int) -> None:
         """Cut a torn last line off the last segment, its bytes kept in `journal-N.torn`."""
@@ -225,13 +260,41 @@ class Journal:
         with path.open("r+b") as segment:
             segment.seek(good_end)
             tail = segment.read()
-            with (self.folder / f"journal-{number:06d}.torn").open("ab") as keep:
+            with _open_private(path.with_suffix(".torn")) as keep:
                 keep.write(tail)
                 keep.flush()
                 os.fsync(keep.fileno())
             segment.truncate(good_end)
             os.fsync(segment.fileno())
         self.torn_bytes = len(tail)
+
+
+def _check_format(path: Path) -> None:
+    """Raises `UsageError` for a segment that a newer version began. A damaged header is counted by the scan."""
+    with path.open("rb") as segment:
+        first = segment.readline()
+    try:
+        frame = read_frame(first)
+    except DamagedFrame:
+        return
+    if frame.kind == HEADER and frame.fields.get("format", 0) > FORMAT:
+        writer = frame.fields.get("writer", "a newer version")
+        raise UsageError(
+            f"{path}: written in journal format {frame.fields['format']} by {writer};"
+            f" this version reads up to format {FORMAT}: upgrade synth-async"
+        )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=1 << 20) as segment:
+            yield from segment
+    except OSError as error:
+        raise DiskFailure(f"{path}: could not be read: {error.strerror}") from None
+
+
+def _open_private(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
 
 def _end_of_last_good_line(path: Path) -> tuple[int, int]:
@@ -258,7 +321,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def open_journal(folder: Path, *, fsync: FsyncMode = "100ms", writer: str = "synth-async") -> Journal:
-    """The journal of a run folder, mended if its tail was torn. Creates nothing until the first append."""
+    """The journal of a run folder, mended if its tail was torn. Creates nothing until the first append.
+
+    Raises `UsageError` for a journal that a newer version wrote, `DiskFailure` for one that cannot be read or mended.
+    """
     try:
         return Journal(folder, fsync=fsync, writer=writer)
     except OSError as error:

@@ -5,6 +5,7 @@
     dataset.jsonl   accepted examples           rejects.jsonl   drops with their reasons
     metrics.json    counts of the run           report.html, report.txt   what a person reads
     run.log         what was said               run.lock        who holds the folder
+    journal.reserve space for the last answers when the disk is full; only while a run writes (store.reserve)
 
 Files are private to the user (0600, folder 0700): prompts may hold a customer's policy. `write_atomically` survives any
 crash: the old bytes or the new ones are there, never a mixture.
@@ -17,10 +18,11 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -64,9 +66,13 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise DiskFailure(f"{self.path}: the run folder cannot be made: {error.strerror}; choose another with --out") from None
+            raise DiskFailure(
+                f"{self.path}: the run folder cannot be made: {error.strerror}; choose another with --out"
+            ) from None
         if not os.access(self.path, os.W_OK | os.X_OK):
-            raise DiskFailure(f"{self.path}: the run folder is not writable; change its permissions, or choose another with --out")
+            raise DiskFailure(
+                f"{self.path}: the run folder is not writable; change its permissions, or choose another with --out"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -93,17 +99,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise DiskFailure(f"{path}: could not be written: {error.strerror}") from None
 
 
 class RunLock:
-    """`flock` on `run.lock` for the life of the process: two processes cannot share a folder, a dead one holds nothing."""
+    """`flock` on `run.lock`: two processes cannot share a folder, and one that is dead holds nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
 
-    def __enter__(self) -> RunLock:
+    def __enter__(self) -> Self:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -119,10 +127,17 @@ class RunLock:
                 f"{self._path.parent}: another process holds this run ({holder or 'unknown'});"
                 " wait for it, stop it, or choose another folder with --out"
             ) from None
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+        self._sign()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._fd)
+
+    def _sign(self) -> None:
+        """Say who holds the folder. On a full disk nobody is told, and the lock holds all the same."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)

@@ -24,7 +24,7 @@ Verify = Literal["indel", "article", "jaccard", "none"]
 TextOf = Callable[[int], str]
 """Gives back `Sketch.text` of the document with this ordinal (the order of `add`, from 0)."""
 
-MIN_AGREEMENT = 0.15
+MIN_AGREEMENT = 0.20
 """Share of equal signature entries below which a candidate is an accident of one band (seen in true pairs: 0.39 up)."""
 MAX_VERIFIED = 32
 """Candidates that are compared text by text: the ones that agree most, the oldest first among equals."""
@@ -114,17 +114,18 @@ class Deduplicator:
             signature.flags.writeable = False
         return Sketch(exact, signature, PART_SEPARATOR.join(parts) if self.verify == "article" else text)
 
-    def find(self, sketch: Sketch) -> Match | None:
+    def find(self, sketch: Sketch, *, since: int = 0) -> Match | None:
         """The kept document that this one repeats, or None. Changes nothing.
 
-        Among near-duplicates it is the first, by agreement of the signatures, that is above the threshold.
+        Among near-duplicates it is the first, by agreement of the signatures, that is above the threshold. `since` is the
+        length at an earlier look-up that found nothing: only what was added after it is looked at.
         """
         exact = self._ordinal_of.get(sketch.exact)
         if exact is not None:
             return Match(self._keys[exact], exact, 1.0, exact=True)
-        if sketch.signature is None:
+        if sketch.signature is None or since == len(self):
             return None
-        for ordinal, agreement in self._likeliest(sketch.signature):
+        for ordinal, agreement in self._likeliest(sketch.signature, since):
             similarity = self._similarity(sketch.text, ordinal, agreement)
             if similarity is not None:
                 return Match(self._keys[ordinal], ordinal, similarity, exact=False)
@@ -145,8 +146,9 @@ class Deduplicator:
             self._signatures[ordinal] = sketch.signature
             self._index.add(ordinal, sketch.signature)
 
-    def _likeliest(self, signature: Signature) -> list[tuple[int, float]]:
+    def _likeliest(self, signature: Signature, since: int) -> list[tuple[int, float]]:
         ordinals = self._index.candidates(signature)
+        ordinals = ordinals[ordinals >= since] if since else ordinals
         if not len(ordinals):
             return []
         agreements = self._agreements(ordinals, signature)

@@ -1,0 +1,340 @@
+"""How much of a rate limit is used, against servers that enforce it in different ways, in virtual time.
+
+    python benchmarks/limits.py [--seconds 240] [--only NAME] [--json]
+
+Each row is an endpoint of ours (limits, breaker, retries: the real code) against a simulated server on a clock that jumps.
+Nothing sleeps and nothing is sent, so a row takes seconds for minutes of traffic, and the same row comes out every time.
+
+    used      what the server accepted per second in the steady part, as a share of its limit, in the unit it charges
+    429       share of requests that it refused in the steady part
+    attempts  requests sent per request answered, over the whole time
+    ramp      seconds until a second brought 90 % of the limit
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+
+import anyio
+import httpx2
+
+from synth_async.config.models import Endpoint as EndpointConfig
+from synth_async.endpoint.client import HttpAnswer
+from synth_async.endpoint.service import Endpoint
+from synth_async.errors import RateLimited, TransientFailure
+from synth_async.records import ChatRequest, Stage
+from synth_async.testing import chat_body, run_in_virtual_time
+
+PROMPT_TOKENS = 50
+MAX_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A server, and what the client is told about it. Limits are per minute; `declared` scales what the client is told."""
+
+    name: str
+    kind: str = "bucket"
+    period_s: float = 60.0
+    rpm: float | None = 3000.0
+    tpm: float | None = 600_000.0
+    charges: str = "reserved"
+    counts_rejected: bool = False
+    headers: bool = True
+    declared: float | None = 1.0
+    hint: float | None = 1.0
+    latency_s: float = 1.0
+    completion_tokens: int = 150
+    max_in_flight: int = 512
+    away: tuple[float, float] | None = None
+    slots: int | None = None
+
+
+class Counter:
+    """One limit of a server: bucket (refilled all the time), fixed window, or sliding window."""
+
+    def __init__(self, limit: float, period_s: float, kind: str) -> None:
+        self.limit, self.period_s, self.kind = limit, period_s, kind
+        self.level, self.as_of = limit, 0.0
+        self.events: deque[tuple[float, float]] = deque()
+
+    def room(self, now: float) -> float:
+        """What can be charged now."""
+        if self.kind == "bucket":
+            self.level = min(self.limit, self.level + (now - self.as_of) * self.limit / self.period_s)
+        elif self.kind == "fixed" and int(now / self.period_s) != int(self.as_of / self.period_s):
+            self.level = self.limit
+        elif self.kind == "sliding":
+            while self.events and self.events[0][0] <= now - self.period_s:
+                self.level += self.events.popleft()[1]
+        self.as_of = now
+        return self.level
+
+    def charge(self, amount: float, now: float) -> None:
+        """Take `amount`, even below zero."""
+        self.room(now)
+        self.level -= amount
+        if self.kind == "sliding":
+            self.events.append((now, amount))
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `amount` can be charged."""
+        missing = amount - self.room(now)
+        if missing <= 0:
+            return 0.0
+        if self.kind == "bucket":
+            return missing * self.period_s / self.limit
+        if self.kind == "fixed":
+            return self.period_s - now % self.period_s
+        freed = 0.0
+        for when, charged in self.events:
+            freed += charged
+            if freed >= missing:
+                return when + self.period_s - now
+        return self.period_s
+
+
+@dataclass(slots=True)
+class Server:
+    """A simulated server: keeps the contract of `ChatClient`, enforces a scenario's limits, remembers what it did."""
+
+    scenario: Scenario
+    accepted: list[tuple[float, float]] = field(default_factory=list)
+    rejected: list[float] = field(default_factory=list)
+    failed: int = 0
+    answered: int = 0
+    open: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    requests: Counter | None = None
+    tokens: Counter | None = None
+
+    def __post_init__(self) -> None:
+        one = self.scenario
+        scale = one.period_s / 60
+        self.requests = Counter(one.rpm * scale, one.period_s, one.kind) if one.rpm else None
+        self.tokens = Counter(one.tpm * scale, one.period_s, one.kind) if one.tpm else None
+
+    async def post(self, body: bytes) -> HttpAnswer:
+        """Admit or refuse on arrival; answer after the latency."""
+        one, now = self.scenario, asyncio.get_running_loop().time()
+        if one.away and one.away[0] <= now < one.away[1]:
+            self.failed += 1
+            raise TransientFailure("connection refused", kind="connect", connected=False)
+        completion = max(1, round(self.chance.gauss(one.completion_tokens, one.completion_tokens / 5)))
+        reserved = PROMPT_TOKENS + MAX_TOKENS if one.charges == "reserved" else PROMPT_TOKENS
+        self._admit(reserved, now)
+        used = PROMPT_TOKENS + completion
+        self.accepted.append((now, reserved if one.charges == "reserved" else used))
+        headers = self._headers(now)
+        self.open += 1
+        try:
+            await anyio.sleep(one.latency_s * self.chance.uniform(0.8, 1.2))
+        finally:
+            self.open -= 1
+        if one.charges == "actual" and self.tokens:
+            self.tokens.charge(completion, asyncio.get_running_loop().time())
+        self.answered += 1
+        return HttpAnswer(
+            chat_body("{}", prompt_tokens=PROMPT_TOKENS, completion_tokens=completion), headers, one.latency_s
+        )
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _admit(self, tokens: float, now: float) -> None:
+        one = self.scenario
+        if one.slots is not None and self.open >= one.slots:
+            self.rejected.append(now)
+            raise RateLimited("HTTP 429: too many concurrent requests", hint_s=self._hint(1.0))
+        waits = [
+            (counter.wait_s(amount, now), kind)
+            for counter, amount, kind in ((self.requests, 1.0, "requests"), (self.tokens, tokens, "tokens"))
+            if counter is not None
+        ]
+        wait_s, kind = max(waits, default=(0.0, ""))
+        if wait_s > 0:
+            self.rejected.append(now)
+            if one.counts_rejected and self.requests:
+                self.requests.charge(1.0, now)
+            raise RateLimited(f"HTTP 429: Rate limit reached for {kind}", hint_s=self._hint(wait_s))
+        if self.requests:
+            self.requests.charge(1.0, now)
+        if self.tokens:
+            self.tokens.charge(tokens, now)
+
+    def _hint(self, wait_s: float) -> float | None:
+        return None if self.scenario.hint is None else wait_s * self.scenario.hint
+
+    def _headers(self, now: float) -> httpx2.Headers:
+        fields: dict[str, str] = {}
+        for counter, name in ((self.requests, "requests"), (self.tokens, "tokens")):
+            if self.scenario.headers and counter is not None:
+                room = counter.room(now)
+                fields[f"x-ratelimit-limit-{name}"] = f"{counter.limit * 60 / counter.period_s:.0f}"
+                fields[f"x-ratelimit-remaining-{name}"] = f"{max(0.0, room) * 60 / counter.period_s:.0f}"
+                reset_s = (
+                    counter.period_s - now % counter.period_s
+                    if counter.kind == "fixed"
+                    else (counter.limit - room) * counter.period_s / counter.limit
+                )
+                fields[f"x-ratelimit-reset-{name}"] = f"{reset_s:.3f}s"
+        return httpx2.Headers(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a scenario; shares are 0-1."""
+
+    name: str
+    used: float
+    refused: float
+    attempts: float
+    ramp_s: float | None
+    lost: int
+
+
+def binding(one: Scenario) -> tuple[float, bool]:
+    """(limit per second in its unit, whether that unit is tokens): the limit that is met first."""
+    per_request = PROMPT_TOKENS + (MAX_TOKENS if one.charges == "reserved" else one.completion_tokens)
+    if one.rpm is None and one.tpm is None:
+        return (one.slots or one.max_in_flight) / one.latency_s, False
+    if one.tpm is not None and (one.rpm is None or one.tpm / per_request < one.rpm):
+        return one.tpm / 60, True
+    return (one.rpm or 0.0) / 60, False
+
+
+def simulate(one: Scenario, seconds: float, steady_from: float) -> Result:
+    """Run a scenario for so many virtual seconds."""
+    server = Server(one)
+    settings = EndpointConfig(
+        base_url="http://simulated/v1",
+        model="simulated",
+        rpm=one.rpm * one.declared if one.rpm and one.declared else None,
+        tpm=one.tpm * one.declared if one.tpm and one.declared else None,
+        max_in_flight=one.max_in_flight,
+        timeout_s=60,
+    )
+    endpoint = Endpoint("simulated", settings, server, give_up_after_s=3600, seed=1)
+    lost = run_in_virtual_time(_drive, endpoint, one, seconds)
+    limit, in_tokens = binding(one)
+    amounts = [(when, amount if in_tokens else 1.0) for when, amount in server.accepted]
+    steady = sum(amount for when, amount in amounts if steady_from <= when < seconds)
+    late = sum(steady_from <= when < seconds for when in server.rejected)
+    taken = sum(steady_from <= when < seconds for when, _ in server.accepted)
+    return Result(
+        one.name,
+        steady / (seconds - steady_from) / limit,
+        late / max(1, late + taken),
+        (len(server.accepted) + len(server.rejected) + server.failed) / max(1, server.answered),
+        _ramp(amounts, limit),
+        lost,
+    )
+
+
+def _ramp(amounts: Iterable[tuple[float, float]], limit: float) -> float | None:
+    by_second: dict[int, float] = {}
+    for when, amount in amounts:
+        by_second[int(when)] = by_second.get(int(when), 0.0) + amount
+    return next((float(second) for second, amount in sorted(by_second.items()) if amount >= 0.9 * limit), None)
+
+
+async def _drive(endpoint: Endpoint, one: Scenario, seconds: float) -> int:
+    messages = ({"role": "user", "content": "x" * PROMPT_TOKENS * 4},)
+    lost = 0
+
+    async def worker() -> None:
+        nonlocal lost
+        while True:
+            request = ChatRequest("0" * 32, Stage.GENERATE, messages, 0.8, MAX_TOKENS, "json_object")
+            try:
+                await endpoint.ask(request, lambda body: None)
+            except TransientFailure:
+                lost += 1
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(one.max_in_flight + one.max_in_flight // 4):
+            workers.start_soon(worker)
+        await anyio.sleep(seconds)
+        workers.cancel_scope.cancel()
+        endpoint.abandon()
+    return lost
+
+
+def matrix() -> list[Scenario]:
+    """The servers of the table."""
+    rows = []
+    for charges in ("reserved", "actual"):
+        for name, kind, period_s in (
+            ("bucket 60 s", "bucket", 60.0),
+            ("bucket 1 s", "bucket", 1.0),
+            ("fixed 60 s", "fixed", 60.0),
+            ("sliding 60 s", "sliding", 60.0),
+            ("per second", "fixed", 1.0),
+        ):
+            rows.append(Scenario(f"{name}, tokens {charges}", kind, period_s, charges=charges))
+            rows.append(Scenario(f"{name}, requests, {charges}", kind, period_s, tpm=None, charges=charges))
+    told = Scenario("", tpm=None)
+    rows += [
+        replace(told, name="slow server, 8 s", latency_s=8.0),
+        replace(told, name="rejected calls count", counts_rejected=True),
+        replace(told, name="told, no headers", headers=False),
+        Scenario("told, no headers, tokens actual", charges="actual", headers=False),
+        replace(told, name="declared 20 % too high", declared=1.2, headers=False),
+        Scenario("tokens declared 20 % too high", declared=1.2, headers=False, charges="actual"),
+        Scenario("not told, headers, reserved", declared=None),
+        Scenario("not told, headers, actual", declared=None, charges="actual"),
+        replace(told, name="not told, no headers, bucket", declared=None, headers=False),
+        replace(told, name="not told, no headers, fixed", declared=None, headers=False, kind="fixed"),
+        replace(told, name="not told, no headers, sliding", declared=None, headers=False, kind="sliding"),
+        replace(told, name="not told, no hint, bucket", declared=None, headers=False, hint=None),
+    ]
+    for kind in ("bucket", "fixed"):
+        small = Scenario("", kind, rpm=300.0, tpm=None, declared=None, headers=False)
+        rows += [
+            replace(small, name=f"300 RPM {kind}, no hint", hint=None),
+            replace(small, name=f"300 RPM {kind}, hint / 100", hint=0.01),
+            replace(small, name=f"300 RPM {kind}, hint x 100", hint=100.0),
+        ]
+    rows += [
+        Scenario("no limits, 512 slots", rpm=None, tpm=None, declared=None, headers=False),
+        Scenario("64 slots, 429 above", rpm=None, tpm=None, declared=None, headers=False, slots=64),
+        replace(told, name="away for 30 s", away=(60.0, 90.0)),
+    ]
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seconds", type=float, default=300)
+    options.add_argument("--steady-from", type=float, default=120)
+    options.add_argument("--only", default="")
+    options.add_argument("--json", action="store_true")
+    chosen = options.parse_args()
+    results = []
+    if not chosen.json:
+        print(f"{'server':<34} {'used':>7} {'429':>8} {'attempts':>9} {'ramp':>6} {'lost':>5}")
+    for one in matrix():
+        if chosen.only not in one.name:
+            continue
+        result = simulate(one, chosen.seconds, chosen.steady_from)
+        results.append(asdict(result))
+        if not chosen.json:
+            ramp = f"{result.ramp_s:.0f} s" if result.ramp_s is not None else "-"
+            print(
+                f"{result.name:<34} {result.used:>7.1%} {result.refused:>8.2%} {result.attempts:>9.3f}"
+                f" {ramp:>6} {result.lost:>5}",
+                flush=True,
+            )
+    if chosen.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

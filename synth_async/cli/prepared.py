@@ -1,0 +1,39 @@
+"""The config and the endpoints of a verb, checked before anything that takes long to import is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
+from synth_async.errors import UsageError
+
+__all__ = ["Prepared", "prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A config without mistakes, and its endpoints by name; no endpoints where nothing is sent."""
+
+    loaded: LoadedConfig
+    resolved: dict[str, ResolvedEndpoint]
+
+
+def prepared(path: Path, overrides: Sequence[str], *, offline: bool = False) -> Prepared:
+    """The config and the endpoints that its stages send to; raises `UsageError` with all that is wrong with either."""
+    loaded = load_config(path, overrides)
+    return Prepared(loaded, {} if offline else _resolved(loaded.config))
+
+
+def _resolved(config: Config) -> dict[str, ResolvedEndpoint]:
+    resolved, problems = {}, []
+    for name in config.used_endpoints:
+        try:
+            resolved[name] = resolve_endpoint(name, config.endpoints[name], os.environ)
+        except UsageError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return resolved

@@ -1,0 +1,115 @@
+"""What an endpoint says about its limits in the headers of an answer, in every form that providers use.
+
+    OpenAI, Azure, Groq, Together   x-ratelimit-{limit,remaining,reset}-{requests,tokens}
+    Cerebras                        x-ratelimit-{limit,remaining,reset}-{requests-day,tokens-minute}
+    Anthropic                       anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}
+
+Resets are durations (`6m0s`, `17ms`, `1.5`), RFC 3339 or HTTP dates, or Unix times; limits may be -1 for none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+__all__ = ["LimitWindow", "SeenLimits", "read_limits", "seconds_until"]
+
+DAY_S = 86_400.0
+MINUTE_S = 60.0
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
+_EARLIEST_UNIX_TIME = 1e9
+_NAME = re.compile(
+    rb"(?:x-ratelimit-(limit|remaining|reset)-(requests|tokens)(?:-(day|hour|minute))?"
+    rb"|anthropic-ratelimit-(requests|tokens)-(limit|remaining|reset))$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWindow:
+    """One limit as the server described it. `period_s` is known only where the header's name says it."""
+
+    limit: float
+    remaining: float | None = None
+    reset_s: float | None = None
+    period_s: float | None = None
+
+    @property
+    def implied_period_s(self) -> float | None:
+        """The period of the limit, if the reset says when a steadily refilled bucket is full again."""
+        used = self.limit - self.remaining if self.remaining is not None else 0.0
+        if self.reset_s is None or used <= 0:
+            return None
+        return self.reset_s * self.limit / used
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLimits:
+    """The limits that one answer told; None where it told none."""
+
+    requests: LimitWindow | None = None
+    tokens: LimitWindow | None = None
+
+
+def read_limits(raw_headers: Iterable[tuple[bytes, bytes]], *, now_s: float) -> SeenLimits:
+    """The limits in the headers of an answer; what cannot be read is passed over. `now_s` is the wall clock."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in raw_headers:
+        if b"ratelimit" not in name.lower() or (match := _NAME.match(name.lower())) is None:
+            continue
+        part, kind, period, other_kind, other_part = (group.decode() if group else "" for group in match.groups())
+        number = _read(part or other_part, value.decode("latin-1").strip(), now_s)
+        if number is not None:
+            window = found.setdefault(kind or other_kind, {})
+            window[part or other_part] = number
+            if period:
+                window["period"] = {"day": DAY_S, "hour": 3600.0, "minute": MINUTE_S}[period]
+    return SeenLimits(_window(found.get("requests")), _window(found.get("tokens")))
+
+
+def _window(parts: dict[str, float] | None) -> LimitWindow | None:
+    if not parts or parts.get("limit", 0.0) <= 0:
+        return None
+    remaining = parts.get("remaining")
+    known = None if remaining is None or remaining < 0 else remaining
+    return LimitWindow(parts["limit"], known, parts.get("reset"), parts.get("period"))
+
+
+def _read(part: str, value: str, now_s: float) -> float | None:
+    if part == "reset":
+        return seconds_until(value, now_s=now_s)
+    try:
+        number = float(value.replace(",", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def seconds_until(value: str, *, now_s: float) -> float | None:
+    """Seconds that a reset leaves, never negative; None when it cannot be read."""
+    compact = value.replace(" ", "")
+    if (parts := _PART.findall(compact)) and "".join(map("".join, parts)) == compact:
+        return float(sum(float(amount) * _UNIT_S[unit] for amount, unit in parts))
+    try:
+        number = float(compact)
+    except ValueError:
+        return _until_date(value, now_s)
+    if not math.isfinite(number) or number < 0:
+        return None
+    if number > _EARLIEST_UNIX_TIME * 1000:
+        number /= 1000
+    return max(0.0, number - now_s) if number > _EARLIEST_UNIX_TIME else number
+
+
+def _until_date(value: str, now_s: float) -> float | None:
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(value)
+        except (ValueError, TypeError, OverflowError):
+            continue
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s)
+    return None

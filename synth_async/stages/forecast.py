@@ -1,0 +1,304 @@
+"""What a run would take: requests, tokens, cost and time, each as a range, from the prompts that it would send.
+
+Nothing here is measured. What is guessed is a named constant, and `Forecast.assumptions` says it in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from synth_async.config.models import Config, Endpoint, Judge
+from synth_async.records import Example, Message, Topic
+from synth_async.stages.generation import FacetPlan, plan_task
+from synth_async.stages.judging import judge_request
+from synth_async.stages.topics import topics_request
+
+__all__ = ["EndpointForecast", "Forecast", "Range", "StageForecast", "forecast"]
+
+BYTES_PER_TOKEN = 4.0
+"""English with the usual tokenizers (OpenAI's rule of thumb); scripts without spaces come to fewer bytes."""
+
+_YIELD = (0.5, 0.9)
+_FRESH_TOPICS = 0.75
+"""Share of the topics of a batch that are new, at the worst."""
+
+_USER_TOKENS = (30, 150)
+_REPLY_TOKENS = (90, 350)
+_TOPIC_TOKENS = (10, 25)
+_VERDICT_TOKENS = (15, 80)
+_SCORE_TOKENS = (5, 12)
+_KNOWN_TOPICS = 40
+_DRAWS = 8
+_LATENCY_S: Mapping[str, tuple[float, float]] = {"topics": (3, 20), "generation": (2, 15), "judge": (1, 6)}
+_TYPICAL_TOPIC = "Refund for a plan that was changed twice in one month, asked for by the owner of a small shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """From the least to the most that is expected."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.high + other.high)
+
+    def times(self, other: Range) -> Range:
+        """The product of two ranges of numbers from 0."""
+        return Range(self.low * other.low, self.high * other.high)
+
+    def by(self, factor: float) -> Range:
+        return Range(self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """One stage: `topics`, `generation` or `judge`. `cost_usd` is None where the config gives no price."""
+
+    stage: str
+    endpoint: str
+    requests: Range
+    prompt_tokens: Range
+    completion_tokens: Range
+    cost_usd: Range | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointForecast:
+    """Seconds that an endpoint needs for all that it is asked, by each of its limits; None where there is no limit."""
+
+    endpoint: str
+    by_rpm_s: Range | None
+    by_tpm_s: Range | None
+    by_concurrency_s: Range
+
+    @property
+    def time_s(self) -> Range:
+        """By the limit that binds."""
+        bounds = [bound for bound in (self.by_rpm_s, self.by_tpm_s, self.by_concurrency_s) if bound is not None]
+        return Range(max(bound.low for bound in bounds), max(bound.high for bound in bounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a whole run would take. `cost_usd` is None when any stage's is."""
+
+    target: int
+    stages: tuple[StageForecast, ...]
+    endpoints: tuple[EndpointForecast, ...]
+    cost_usd: Range | None
+    time_s: Range
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """One stage's requests, and the tokens of one of them."""
+
+    stage: str
+    requests: Range
+    prompt: Range
+    completion: Range
+    max_tokens: int | None
+
+
+def forecast(config: Config, context: str, topics: Sequence[Topic]) -> Forecast:
+    """What the run of a config would take from its beginning. `topics` are those of its topics file, if it has one."""
+    loads = _loads(config, context, topics)
+    stages = tuple(_stage_forecast(config, load) for load in loads)
+    endpoints = tuple(_endpoint_forecast(config, name, loads) for name in config.used_endpoints)
+    costs = [stage.cost_usd for stage in stages if stage.cost_usd is not None]
+    return Forecast(
+        target=config.target,
+        stages=stages,
+        endpoints=endpoints,
+        cost_usd=_sum(costs) if len(costs) == len(stages) else None,
+        # One request after the other is the least there is: topics, then an example, then its verdict.
+        time_s=Range(max(each.time_s.low for each in endpoints), max(each.time_s.high for each in endpoints))
+        + _sum(_latency(config, load.stage) for load in loads),
+        assumptions=_assumptions(config),
+        warnings=_warnings(config, loads, topics),
+    )
+
+
+def _sum(ranges: Iterable[Range]) -> Range:
+    return sum(ranges, start=Range(0, 0))
+
+
+# --- requests and tokens -------------------------------------------------------------------------
+
+
+def _loads(config: Config, context: str, topics: Sequence[Topic]) -> list[_Load]:
+    tasks = Range(math.ceil(config.target / _YIELD[1]), math.ceil(config.target / _YIELD[0]))
+    loads = []
+    if config.topics.file is None:
+        loads.append(_topics_load(config, context, tasks))
+    example, prompt_bytes = _typical_task(config, context, topics)
+    conversation = _conversation_tokens(config)
+    loads.append(
+        _Load(
+            "generation",
+            tasks,
+            Range(prompt_bytes, prompt_bytes).by(1 / BYTES_PER_TOKEN),
+            _at_most(conversation, config.generation.max_tokens),
+            config.generation.max_tokens,
+        )
+    )
+    if config.judge is not None:
+        loads.append(_judge_load(config, config.judge, context, example, tasks))
+    return loads
+
+
+def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
+    settings = config.topics
+    batch = min(settings.batch_size, config.topic_count)
+    most = max(config.topic_count, math.ceil(tasks.high / config.generation.examples_per_topic))
+    model = config.endpoints[config.endpoint_of("topics")].model
+    known = [f"{_TYPICAL_TOPIC} {number}" for number in range(_KNOWN_TOPICS)]
+    first, later = (topics_request(config, context, 0, batch, shown, model).messages for shown in ((), known))
+    return _Load(
+        "topics",
+        Range(math.ceil(config.topic_count / batch), math.ceil(most / batch / _FRESH_TOPICS)),
+        Range(_bytes(first), _bytes(later)).by(1 / BYTES_PER_TOKEN),
+        _at_most(Range(*_TOPIC_TOKENS).by(batch), settings.max_tokens),
+        settings.max_tokens,
+    )
+
+
+def _judge_load(config: Config, judge: Judge, context: str, example: Example, tasks: Range) -> _Load:
+    shown = _bytes(judge_request(config, judge, context, example).messages) / BYTES_PER_TOKEN
+    verdict = Range(*_VERDICT_TOKENS) + Range(*_SCORE_TOKENS).by(len(judge.criteria))
+    return _Load(
+        "judge",
+        # Every accepted example has a verdict; of the others, those that a filter or the index dropped have none.
+        Range(config.target, tasks.high),
+        Range(shown, shown) + _at_most(_conversation_tokens(config), config.generation.max_tokens),
+        _at_most(verdict, judge.max_tokens),
+        judge.max_tokens,
+    )
+
+
+def _typical_task(config: Config, context: str, topics: Sequence[Topic]) -> tuple[Example, float]:
+    """An example without text for a typical topic, and the mean size of a generation prompt over some facet draws."""
+    plan = FacetPlan(config)
+    typical = (
+        sorted(topics, key=lambda topic: len(topic.text))[len(topics) // 2] if topics else Topic(0, _TYPICAL_TOPIC)
+    )
+    tasks = [plan_task(config, context, typical, 0, plan.draw()) for _ in range(_DRAWS)]
+    exchange: tuple[Message, Message] = ({"role": "user", "content": ""}, {"role": "assistant", "content": ""})
+    silent = exchange * config.generation.turns
+    return Example(tasks[0], silent, ""), sum(_bytes(task.messages) for task in tasks) / _DRAWS
+
+
+def _conversation_tokens(config: Config) -> Range:
+    return (Range(*_USER_TOKENS) + Range(*_REPLY_TOKENS)).by(config.generation.turns)
+
+
+def _at_most(tokens: Range, limit: int | None) -> Range:
+    return tokens if limit is None else Range(min(tokens.low, limit), min(tokens.high, limit))
+
+
+def _bytes(messages: Sequence[Message]) -> int:
+    return sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in messages)
+
+
+# --- cost and time -------------------------------------------------------------------------------
+
+
+def _stage_forecast(config: Config, load: _Load) -> StageForecast:
+    name = config.endpoint_of(load.stage)
+    prompt, completion = load.requests.times(load.prompt), load.requests.times(load.completion)
+    price = config.endpoints[name].price
+    cost = None if price is None else prompt.by(price.prompt / 1e6) + completion.by(price.completion / 1e6)
+    return StageForecast(load.stage, name, load.requests, prompt, completion, cost)
+
+
+def _endpoint_forecast(config: Config, name: str, loads: Sequence[_Load]) -> EndpointForecast:
+    endpoint = config.endpoints[name]
+    own = [load for load in loads if config.endpoint_of(load.stage) == name]
+    rpm, tpm = _limits(endpoint)
+    busy = _sum(load.requests.times(_latency(config, load.stage)) for load in own)
+    return EndpointForecast(
+        name,
+        _sum(load.requests for load in own).by(60 / rpm) if rpm else None,
+        _sum(load.requests.times(_charged(endpoint, load)) for load in own).by(60 / tpm) if tpm else None,
+        busy.by(1 / endpoint.max_in_flight),
+    )
+
+
+def _limits(endpoint: Endpoint) -> tuple[float | None, float | None]:
+    """(rpm, tpm) that bind: the declared ones, or those that the embedded endpoint enforces where they are tighter."""
+    enforced = endpoint.simulation
+    rpm = [limit for limit in (endpoint.rpm, enforced.rpm if enforced else None) if limit]
+    tpm = [limit for limit in (endpoint.tpm, enforced.tpm if enforced else None) if limit]
+    return min(rpm, default=None), min(tpm, default=None)
+
+
+def _charged(endpoint: Endpoint, load: _Load) -> Range:
+    """Tokens that the server charges one request: what it uses, or what it may use."""
+    if endpoint.token_accounting == "reserved" and load.max_tokens is not None:
+        return load.prompt + Range(load.max_tokens, load.max_tokens)
+    return load.prompt + load.completion
+
+
+def _latency(config: Config, stage: str) -> Range:
+    endpoint = config.endpoints[config.endpoint_of(stage)]
+    if not endpoint.is_simulator:
+        return Range(*_LATENCY_S[stage])
+    simulation = endpoint.simulation
+    median_s, sigma = (simulation.latency_s, simulation.latency_sigma) if simulation else (0.05, 0.3)
+    mean_s = median_s * math.exp(sigma**2 / 2)
+    return Range(mean_s, mean_s)
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def _assumptions(config: Config) -> tuple[str, ...]:
+    least, most = _USER_TOKENS[0] + _REPLY_TOKENS[0], _USER_TOKENS[1] + _REPLY_TOKENS[1]
+    lines = [
+        f"{_YIELD[0]:.0%} to {_YIELD[1]:.0%} of the generated examples are accepted; a preview tells better",
+        f"{BYTES_PER_TOKEN:g} bytes of text are a token (English; other scripts have fewer bytes to a token)",
+        f"a generated conversation has {least} to {most} tokens for each user turn, cut at max_tokens",
+        "a refused or broken request is sent again, and is not counted here",
+    ]
+    if config.judge is not None:
+        lines.append("a verdict has 15 to 80 tokens for its reason and 5 to 12 for each criterion")
+    if config.topics.file is None:
+        lines.append("a topic has 10 to 25 tokens, and three quarters or more of a batch are new")
+    if config.context is not None:
+        both = "the generation and the judge prompts" if config.judge is not None else "each generation prompt"
+        lines.append(f"the context document stands in {both}, and in those of topics")
+    real = [name for name in config.used_endpoints if not config.endpoints[name].is_simulator]
+    if real:
+        guessed = ", ".join(f"{stage} {low:g}-{high:g} s" for stage, (low, high) in _LATENCY_S.items())
+        lines.append(f"latency of a request, a guess: {guessed}")
+    if len(real) < len(config.used_endpoints):
+        lines.append("the embedded endpoint answers after its latency; the work of this machine is not counted")
+    if any(config.endpoints[name].tpm and config.endpoints[name].token_accounting == "auto" for name in real):
+        lines.append("tpm is charged by use; a server that charges prompt + max_tokens takes longer (token_accounting)")
+    return tuple(lines)
+
+
+def _warnings(config: Config, loads: Sequence[_Load], topics: Sequence[Topic]) -> tuple[str, ...]:
+    lines = []
+    generated = next(load.requests for load in loads if load.stage == "generation")
+    room = len({topic.text for topic in topics}) * config.generation.max_examples_per_topic
+    if config.topics.file is not None and room < generated.high:
+        lines.append(
+            f"the topics file allows {room:,} examples to be tried (topics x generation.max_examples_per_topic),"
+            f" and up to {generated.high:,.0f} may be needed: bring more topics, or raise that key"
+        )
+    for load in loads:
+        name = config.endpoint_of(load.stage)
+        _, tpm = _limits(config.endpoints[name])
+        largest = load.prompt.high + (load.max_tokens or load.completion.high)
+        if tpm is not None and largest > tpm:
+            lines.append(
+                f"one {load.stage} request may need {largest:,.0f} tokens, more than endpoints.{name} allows in a"
+                f" minute ({tpm:,.0f}): shorten the prompt, or lower max_tokens"
+            )
+    return tuple(lines)

@@ -1,0 +1,109 @@
+"""Output files that follow the journal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synth_async.errors import DiskFailure
+from synth_async.store.jsonl import ShadowFile
+
+_LINES = st.lists(st.integers(0, 5).map(lambda number: b'{"n":%d}\n' % number) | st.just(b'{"long":"line"}\n'), max_size=8)
+
+
+def _bring_in_line(path: Path, confirmed: list[bytes], appended: list[bytes]) -> bool:
+    with ShadowFile(path) as shadow:
+        for line in confirmed:
+            shadow.confirm(line)
+        shadow.settle()
+        for line in appended:
+            shadow.append(line)
+        return shadow.rewritten
+
+
+@given(_LINES, _LINES, st.binary(max_size=20), st.integers(0, 200), _LINES)
+def test_the_file_becomes_what_the_journal_says(
+    lines: list[bytes], other: list[bytes], noise: bytes, cut: int, appended: list[bytes]
+) -> None:
+    """Whatever was in the file before (an older state, other lines, noise, a torn end), the journal's lines are in it."""
+    for earlier in (b"".join(lines)[:cut] + noise, b"".join(other), b"".join(lines + other), noise):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "dataset.jsonl"
+            path.write_bytes(earlier)
+            rewritten = _bring_in_line(path, lines, appended)
+            assert path.read_bytes() == b"".join(lines + appended)
+            assert rewritten == (earlier != b"".join(lines))
+
+
+def test_bytes_before_the_first_difference_are_not_written_again(tmp_path: Path) -> None:
+    """A file that is right already is not touched at all; a wrong one keeps its good beginning."""
+    path = tmp_path / "dataset.jsonl"
+    path.write_bytes(b"1\n2\n3\n")
+    os.utime(path, ns=(1, 1))
+    assert not _bring_in_line(path, [b"1\n", b"2\n", b"3\n"], [])
+    assert path.stat().st_mtime_ns == 1
+
+    with ShadowFile(path) as shadow:
+        shadow.confirm(b"1\n")
+        shadow.confirm(b"2\n")
+        assert path.stat().st_mtime_ns == 1
+        shadow.confirm(b"4\n")
+    assert path.read_bytes() == b"1\n2\n4\n"
+
+
+def test_large_files_are_read_in_pieces(tmp_path: Path) -> None:
+    """Confirming goes on over any number of reads, and a line may be larger than one."""
+    path = tmp_path / "dataset.jsonl"
+    lines = [b"a" * 700_000 + b"\n", b"b" * 3_000_000 + b"\n", b"c" * 700_000 + b"\n"]
+    path.write_bytes(b"".join(lines))
+    assert not _bring_in_line(path, lines, [])
+
+
+def test_appending_settles_first(tmp_path: Path) -> None:
+    """What stood behind the confirmed lines never shows behind a new one."""
+    path = tmp_path / "dataset.jsonl"
+    path.write_bytes(b"1\nstale and much longer\n")
+    with ShadowFile(path) as shadow:
+        shadow.confirm(b"1\n")
+        shadow.append(b"2\n")
+        assert path.read_bytes() == b"1\n2\n"
+
+
+def test_a_path_that_cannot_be_opened_is_a_disk_failure(tmp_path: Path) -> None:
+    """The message names the file; closing twice is no error."""
+    with pytest.raises(DiskFailure, match=tmp_path.name):
+        ShadowFile(tmp_path)
+    shadow = ShadowFile(tmp_path / "rejects.jsonl")
+    shadow.close()
+    shadow.close()
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from synth_async.errors import DiskFailure
+from synth_async.store.jsonl import ShadowFile
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+shadow = ShadowFile(Path(sys.argv[1]))
+for line in (b"x" * 59 + b"\\n", b"y" * 59 + b"\\n", b"z" * 119 + b"\\n"):
+    try:
+        shadow.append(line)
+    except DiskFailure as error:
+        print(error)
+shadow.append(b"short\\n")
+"""
+
+
+def test_a_short_write_leaves_whole_lines(tmp_path: Path) -> None:
+    """A line that does not fit is cut off again, so the file is valid up to its last byte, and shorter lines may follow."""
+    path = tmp_path / "dataset.jsonl"
+    run = subprocess.run([sys.executable, "-c", _LIMITED, str(path)], capture_output=True, text=True, check=True)
+    assert run.stdout.count("dataset.jsonl") == 2
+    assert path.read_bytes() == b"x" * 59 + b"\nshort\n"
