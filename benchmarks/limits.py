@@ -277,8 +277,10 @@ def matrix() -> list[Scenario]:
             ("sliding 60 s", "sliding", 60.0),
             ("per second", "fixed", 1.0),
         ):
-            rows.append(Scenario(f"{name}, tokens {charges}", kind, period_s, charges=charges))
-            rows.append(Scenario(f"{name}, requests, {charges}", kind, period_s, tpm=None, charges=charges))
+            # What a limit per second would say in headers about minutes is anybody's guess.
+            one = Scenario("", kind, period_s, charges=charges, headers=period_s > 1)
+            rows.append(replace(one, name=f"{name}, tokens {charges}"))
+            rows.append(replace(one, name=f"{name}, requests, {charges}", tpm=None))
     told = Scenario("", tpm=None)
     rows += [
         replace(told, name="slow server, 8 s", latency_s=8.0),

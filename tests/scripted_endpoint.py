@@ -1,8 +1,9 @@
 """A chat endpoint on loopback whose answers a test controls, and a run driven against it.
 
-It serves from a thread of its own, so that both a run in this process and one in a subprocess can be pointed at it. What it
-says is a function of the request: the same body gets the same answer. It writes down every request; a body is named by its
-hash, the judge's nonce left out, and the name stands as `id` in the answer, so that a journal shows what it holds.
+It serves from a thread of its own, so that both a run in this process and one in a subprocess can be pointed at it.
+What it says is a function of the request: the same body gets the same answer. It writes down every request; a body is
+named by its hash, the judge's nonce left out, and the name stands as `id` in the answer, so that a
+journal shows what it holds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from synth_async.store.run_folder import RunFolder
 Kind = Literal["topics", "generate", "judge"]
 _NONCE = re.compile(rb"(EXAMPLE )[0-9a-f]{16}")
 _ANSWER_ID = re.compile(rb'"id":"chatcmpl-([0-9a-f]{32})"')
-_SYLLABLES = "ba be bi bo bu da de di do du ga ge gi go gu ka ke ki ko ku la le li lo lu ma me mi mo mu na ne ni no".split()
+_SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def scores(value: object) -> str:
 def usual_reply(asked: Asked) -> Reply:
     """25 new topics, a good example, a score of 5."""
     if asked.kind == "topics":
-        return Reply("\n".join(words(f"{asked.name}{line}", 8) for line in range(25)))
+        # Batches that are told nothing yet differ in nothing but their number, which a server does not see.
+        return Reply("\n".join(words(f"{asked.name}{asked.time}/{line}", 8) for line in range(25)))
     return Reply(good_example(asked.name) if asked.kind == "generate" else scores(5))
 
 
@@ -96,11 +98,16 @@ class ScriptedEndpoint:
         """Requests so far, of one kind or of all."""
         return len(self.asked) if kind is None else sum(asked.kind == kind for asked in self.asked)
 
+    def paid_since(self, count: int) -> set[str]:
+        """Names of the examples and verdicts that were asked for after the first `count` requests."""
+        return {asked.name for asked in self.asked[count:] if asked.kind != "topics"}
+
     def names(self, kind: Kind) -> list[str]:
         """Names of the bodies that were asked, in order."""
         return [asked.name for asked in self.asked if asked.kind == kind]
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Write a request down and answer it."""
         raw = await request.read()
         body = orjson.loads(raw)
         name = hashlib.md5(_NONCE.sub(rb"\1", raw), usedforsecurity=False).hexdigest()
@@ -145,7 +152,7 @@ def scripted_endpoint(reply: Callable[[Asked], Reply] = usual_reply) -> Iterator
     endpoint = ScriptedEndpoint(reply)
     loop = asyncio.new_event_loop()
     app = web.Application(client_max_size=1 << 24)
-    app.router.add_post("/v1/chat/completions", endpoint._serve)
+    app.router.add_post("/v1/chat/completions", endpoint.serve)
     runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
 
     async def listen() -> None:

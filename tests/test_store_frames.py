@@ -27,7 +27,9 @@ _JSON_BODIES = st.builds(
     st.sampled_from([b"", b" ", b"\r\t"]),
     st.sampled_from([b"", b" ", b"\n", b"\r"]),
 )
-_BODIES = st.one_of(st.none(), st.binary(max_size=200), _JSON_BODIES, st.sampled_from([b"NaN", b'"\\ud800"', b"<html>"]))
+_BODIES = st.one_of(
+    st.none(), st.binary(max_size=200), _JSON_BODIES, st.sampled_from([b"NaN", b'"\\ud800"', b"<html>"])
+)
 _FRAMES = st.builds(Frame, _KEYS, _KINDS, _FIELDS, _BODIES)
 
 

@@ -73,7 +73,9 @@ def test_frames_come_back_in_order_across_segments(bodies: list[bytes], segment_
 
 def test_a_segment_stays_within_its_size(tmp_path: Path) -> None:
     """A segment is left before it grows beyond the bound; one frame that is larger than the bound gets its own."""
-    _write(tmp_path, [_frame(number, b'"' + b"x" * 100 + b'"') for number in range(20)] + [_frame(99, b"1" * 2000)], 600)
+    _write(
+        tmp_path, [_frame(number, b'"' + b"x" * 100 + b'"') for number in range(20)] + [_frame(99, b"1" * 2000)], 600
+    )
     sizes = [path.stat().st_size for path in sorted(tmp_path.glob("journal-*.log"))]
     assert len(sizes) > 4
     assert all(size <= 600 for size in sizes[:-1])
@@ -88,7 +90,7 @@ def test_a_segment_smaller_than_its_header_still_works(tmp_path: Path) -> None:
 
 @given(st.integers(1, 400))
 def test_a_torn_tail_is_cut_kept_and_reported(cut: int) -> None:
-    """However much of the end is missing: whole frames stay, the rest is set aside, and what is appended next is good."""
+    """However much of the end is missing: whole frames stay, the rest is set aside, what is appended next is good."""
     frames = [_frame(number, b'{"n": 1}') for number in range(4)]
     with _folder() as folder:
         _write(folder, frames)
@@ -329,7 +331,7 @@ def _may_mount() -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("unshare"), reason="needs a mount of its own")
 def test_the_reserve_takes_what_is_in_flight_when_the_disk_is_full(tmp_path: Path) -> None:
-    """On a real full disk: the failure is told at once, its frame and later ones are kept, until the reserve is full."""
+    """On a real full disk the failure is told at once; its frame and later ones are kept until the reserve is full."""
     if not _may_mount():
         pytest.skip("this system lets nobody mount a small disk")
     script = f'mount -t tmpfs -o size=1m none {tmp_path} && exec "$0" -c "$1" {tmp_path}'

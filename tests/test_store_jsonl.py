@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from synth_async.errors import DiskFailure
 from synth_async.store.jsonl import ShadowFile
 
-_LINES = st.lists(st.integers(0, 5).map(lambda number: b'{"n":%d}\n' % number) | st.just(b'{"long":"line"}\n'), max_size=8)
+_LINES = st.lists(
+    st.integers(0, 5).map(lambda number: b'{"n":%d}\n' % number) | st.just(b'{"long":"line"}\n'), max_size=8
+)
 
 
 def _bring_in_line(path: Path, confirmed: list[bytes], appended: list[bytes]) -> bool:
@@ -32,7 +34,7 @@ def _bring_in_line(path: Path, confirmed: list[bytes], appended: list[bytes]) ->
 def test_the_file_becomes_what_the_journal_says(
     lines: list[bytes], other: list[bytes], noise: bytes, cut: int, appended: list[bytes]
 ) -> None:
-    """Whatever was in the file before (an older state, other lines, noise, a torn end), the journal's lines are in it."""
+    """Whatever was in the file (an older state, other lines, noise, a torn end), the journal's lines are in it."""
     for earlier in (b"".join(lines)[:cut] + noise, b"".join(other), b"".join(lines + other), noise):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dataset.jsonl"
@@ -102,7 +104,7 @@ shadow.append(b"short\\n")
 
 
 def test_a_short_write_leaves_whole_lines(tmp_path: Path) -> None:
-    """A line that does not fit is cut off again, so the file is valid up to its last byte, and shorter lines may follow."""
+    """A line that does not fit is cut off again: the file is valid up to its last byte, shorter lines may follow."""
     path = tmp_path / "dataset.jsonl"
     run = subprocess.run([sys.executable, "-c", _LIMITED, str(path)], capture_output=True, text=True, check=True)
     assert run.stdout.count("dataset.jsonl") == 2

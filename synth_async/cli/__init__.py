@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from synth_async import __version__
-from synth_async.cli.console import exit_on_error, say
+from synth_async.cli.console import begin_start_up, exit_on_error, say
 
 __all__ = ["app", "main"]
 
@@ -222,6 +222,7 @@ def simulate(
 
 def main() -> None:
     """Entry point of the console script."""
+    begin_start_up()
     try:
         app(prog_name="synth-async")
     except BrokenPipeError:

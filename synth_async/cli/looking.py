@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_async.cli.console import print_json, print_text, say
+from synth_async.cli.console import end_start_up, print_json, print_text, say
 from synth_async.errors import UsageError
 from synth_async.report.metrics import FUNNEL
 from synth_async.report.summary import duration, summary_text
@@ -139,6 +139,7 @@ def _last_change(folder: RunFolder) -> float:
 
 def show_report(path: Path, *, as_json: bool) -> None:
     """The report of a run."""
+    end_start_up()
     folder = _run_folder(path)
     from synth_async.report.text import read_report, report_text
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from synth_async.cli.console import cleaned, print_json, print_text, say
+from synth_async.cli.console import cleaned, end_start_up, print_json, print_text, say
 from synth_async.cli.prepared import Prepared
 from synth_async.cli.preview import preview_text, read_preview
 from synth_async.cli.run_log import RunLog
@@ -127,6 +127,7 @@ class _Speaker:
 
 
 def _drive(run: Run, log: RunLog) -> None:
+    end_start_up()
     try:
         anyio.run(_drive_until_signalled, run)
     except BaseExceptionGroup as group:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_async.cli.console import print_json, say
+from synth_async.cli.console import end_start_up, print_json, say
 from synth_async.errors import DiskFailure, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def write_starter(path: Path, *, force: bool) -> None:
 
 def deduplicate(source: Path, target: Path, *, report: Path | None, as_json: bool, choices: Mapping[str, Any]) -> None:
     """Copy a JSONL file without its duplicates; the summary goes to stderr and the path to stdout, or both as JSON."""
+    end_start_up()
     from synth_async.dataset.deduplicate import deduplicate_file
 
     with _progress() as on_progress:
@@ -101,6 +102,7 @@ def _dedup_text(summary: DedupSummary, source: Path, report: Path | None) -> str
 
 def simulate_endpoint(port: int, given: Mapping[str, Any], settings: Sequence[str], *, any_model: bool) -> None:
     """Serve the embedded endpoint until INT or TERM; its base URL is the one line on stdout."""
+    end_start_up()
     simulation = simulation_of(given, settings)
     from synth_async.endpoint.simulator.server import serve
 

@@ -93,11 +93,9 @@ class Breaker:
         elif self._rejections >= _REJECTIONS_AT_START:
             raise EndpointRefused(f"endpoint {self._name} refuses every request: {message}; check model and base_url")
 
-    def note_limited(self, now: float, message: str, *, hint_s: float | None) -> None:
-        """A rate limit: patience, but not beyond `give_up_after_s`, and not for a pause longer than that."""
+    def note_limited(self, now: float, message: str) -> None:
+        """A rate limit: patience, but not beyond `give_up_after_s`."""
         self._ever_connected = True
-        if hint_s is not None and hint_s > self._give_up_after_s:
-            raise StoppedEarly(f"endpoint {self._name} asks for a pause of {hint_s / 3600:.1f} h: {message}")
         self._give_up_if_over(self._failing_s(now), message)
 
     def note_failure(self, now: float, message: str, *, connected: bool) -> None:

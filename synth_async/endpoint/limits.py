@@ -2,12 +2,14 @@
 
 Admission has one head: the request whose turn it is waits for the request pacer, the token budget, and then for the end
 of a pause, the breaker and a free slot; the rest stand in line behind it, judging before generating, first in first out
-within each. So a large request is never starved by small ones, and a slot is taken when everything else is granted.
+within each. So a large request is never starved by small ones, and a slot is taken only when everything else is granted.
 
 * requests: aiolimiter, unweighted, over periods of at least 50 ms; at high rates it is asked for slices of 20 ms.
 * tokens: a budget of our own (aiolimiter serves the smallest amount first and knows no refund): a request reserves an
   estimate and settles with what the server counted; what was reserved too much is credit for later requests.
-* in flight: a cap. Where no limit is declared, a 429 or 503 halves it and answers win it back.
+* in flight: a cap. Where no limit is known, it starts small, doubles with the answers, and a 429 or 503 halves it.
+
+Both rates are those of the config, or less where the endpoint's headers or refusals say so (`endpoint.learning`).
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
+from typing import Literal
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from synth_async.endpoint.breaker import Breaker
+from synth_async.endpoint.headers import MINUTE_S, SeenLimits
+from synth_async.endpoint.learning import Charge, RateFinder, TokenAccounting
 
 __all__ = ["Limits", "Permit", "TokenBudget"]
 
@@ -32,13 +38,22 @@ _SLICE_S = 0.02
 _BURST_S = 0.1
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_LONGEST_TRUSTED_S = 65.0
+"""Limits are per minute: a longer hint is tried out after this long, and after twice as long each time it holds."""
+
+_LONGEST_TRIAL_S = 1800.0
+_SLOT_HINT_S = 0.5
+_SLOTS_KEPT = 0.97
+_FIRST_CAP = 32
+_SAME_RATE = 0.002
+_ROOM_TO_FIND_OUT = 0.5
 
 
 class TokenBudget:
     """Tokens per second with a small burst, FIFO by its caller; all methods take the time `now` in seconds."""
 
-    def __init__(self, tokens_per_minute: float, now: float) -> None:
-        self.rate = tokens_per_minute * TOKEN_MARGIN / 60
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
         self.capacity = max(1.0, self.rate * _BURST_S)
         self.credit = 0.0
         self._level = self.capacity
@@ -46,6 +61,12 @@ class TokenBudget:
 
     def __repr__(self) -> str:
         return f"<TokenBudget level={self._level:.0f}/{self.capacity:.0f} credit={self.credit:.0f}>"
+
+    def set_rate(self, rate: float, now: float) -> None:
+        """Go on at another rate, in tokens per second."""
+        if rate != self.rate:
+            self.level(now)
+            self.rate, self.capacity = rate, max(1.0, rate * _BURST_S)
 
     def level(self, now: float) -> float:
         """Tokens that may be spent now; negative while a large request is being paid off."""
@@ -112,12 +133,13 @@ class _Line:
 class Permit:
     """One admitted request; `settle` gives its slot back, with the tokens that the server counted."""
 
-    __slots__ = ("_limits", "_open", "reserved")
+    __slots__ = ("_limits", "_open", "reserved", "sent_at")
 
-    def __init__(self, limits: Limits, reserved: float) -> None:
+    def __init__(self, limits: Limits, reserved: float, sent_at: float) -> None:
         self._limits = limits
         self._open = True
         self.reserved = reserved
+        self.sent_at = sent_at
 
     def settle(self, used_tokens: float | None) -> None:
         """Give the slot back. None: the server counted nothing that we know of, so the reservation stands."""
@@ -130,26 +152,36 @@ PRIORITIES = 3
 
 
 class Limits:
-    """Admission to one endpoint: `await admit(...)`, send, `permit.settle(...)`."""
+    """Admission to one endpoint: `await admit(...)`, send, `permit.settle(...)`, and tell what the answer said."""
 
     def __init__(
-        self, *, rpm: float | None, tpm: float | None, max_in_flight: int, breaker: Breaker, refunds: bool = True
+        self,
+        *,
+        rpm: float | None,
+        tpm: float | None,
+        max_in_flight: int,
+        breaker: Breaker,
+        accounting: Literal["auto", "actual", "reserved"] = "auto",
     ) -> None:
         self.in_flight = 0
         self.max_in_flight = max_in_flight
         self.requests_sent = 0
         self.paused_s = 0.0
-        self._cap = float(max_in_flight)
-        self._declared = rpm is not None or tpm is not None
-        self._refunds = refunds
+        self.accounting = TokenAccounting(accounting)
+        self._limit_known = rpm is not None or tpm is not None
+        self._cap = float(max_in_flight if self._limit_known else min(max_in_flight, _FIRST_CAP))
+        self._slow_start = not self._limit_known
         self._breaker = breaker
         self._line = _Line(PRIORITIES)
-        self._pacer = _pacer(rpm)
-        self._slice = max(1, int((rpm or 0) * REQUEST_MARGIN / 60 * _SLICE_S))
-        self._granted = 0
-        self._tpm = tpm
+        self._request_rate = RateFinder(rpm * REQUEST_MARGIN / 60 if rpm else None)
+        self._token_rate = RateFinder(tpm * TOKEN_MARGIN / 60 if tpm else None)
+        self._pacer: _Pacer | None = None
         self._budget: TokenBudget | None = None
+        self._tokens_left: float | None = None
         self._resume_at = 0.0
+        self._hinted_until = 0.0
+        self._trial_after_s = _LONGEST_TRUSTED_S
+        self._on_trial = False
         self._limited_in_a_row = 0
         self._shrunk_at = -math.inf
         self._changed = asyncio.Event()
@@ -164,42 +196,157 @@ class Limits:
 
     @property
     def pause_left_s(self) -> float:
-        """Seconds of the present pause that are left; 0 when there is none."""
-        return max(0.0, self._resume_at - anyio.current_time())
+        """Seconds of the pause that the endpoint asked for that are left; 0 when there is none."""
+        now = anyio.current_time()
+        return max(0.0, self._resume_at - now, self._hinted_until - now if self._on_trial else 0.0)
 
-    async def admit(self, tokens: float, priority: int) -> Permit:
-        """Wait for permission to send a request that is expected to be charged `tokens`."""
+    @property
+    def charges_reserved(self) -> bool:
+        """Whether the server charges prompt + max_tokens. Before that is known: unless there is room to find it out."""
+        found = self.accounting.found
+        return found == "reserved" or (found is None and (self._tokens_left or 0.0) < _ROOM_TO_FIND_OUT)
+
+    # --- before a request ------------------------------------------------------------------------
+
+    async def admit(self, tokens: float | Callable[[], float], priority: int) -> Permit:
+        """Wait for permission to send a request. `tokens` is what it is expected to be charged, asked when its turn comes."""
         await self._line.acquire(priority)
         try:
-            if self._granted == 0 and self._pacer is not None:
-                await self._pacer.acquire(self._slice)
-                self._granted = self._slice
-            await self._reserve(tokens)
+            await self._pace()
+            expected = tokens() if callable(tokens) else tokens
+            await self._reserve(expected)
             try:
                 await self._until_clear()
             except asyncio.CancelledError:
-                self._give_back(tokens)
+                self._give_back(expected)
                 raise
-            self._granted -= 1
-            self.in_flight += 1
-            self.requests_sent += 1
-            self._breaker.note_sent(anyio.current_time())
-            return Permit(self, tokens)
+            return self._sent(expected)
         finally:
             self._line.release()
 
-    def pause(self, hint_s: float | None) -> None:
-        """A 429: everybody waits for the server's hint, or for a growing while where it gave none."""
+    def _sent(self, tokens: float) -> Permit:
         now = anyio.current_time()
+        if self._pacer is not None:
+            self._pacer.granted -= 1
+        self.in_flight += 1
+        self.requests_sent += 1
+        self._request_rate.note_sent(1.0, now)
+        self._token_rate.note_sent(tokens, now)
+        self._breaker.note_sent(now)
+        return Permit(self, tokens, now)
+
+    async def _pace(self) -> None:
+        rate = self._request_rate.rate(anyio.current_time())
+        if rate is None:
+            return
+        if self._pacer is None or abs(self._pacer.rate - rate) > _SAME_RATE * rate:
+            begun = self._pacer is not None or self.requests_sent > 0
+            self._pacer = _Pacer(rate)
+            if begun:
+                # A changed rate is a new limiter; it begins full, so that a change is no occasion for a burst.
+                await self._pacer.fill()
+        await self._pacer.acquire()
+
+    async def _reserve(self, tokens: float) -> None:
+        rate = self._token_rate.rate(anyio.current_time())
+        if rate is None:
+            return
+        if self._budget is None:
+            self._budget = TokenBudget(rate, anyio.current_time())
+        self._budget.set_rate(rate, anyio.current_time())
+        while (wait_s := self._budget.wait_s(tokens, anyio.current_time())) > 0:  # noqa: ASYNC110 - time alone fills it
+            await anyio.sleep(wait_s)
+        self._budget.reserve(tokens, anyio.current_time())
+
+    def _give_back(self, tokens: float) -> None:
+        """A reservation that nothing was sent for."""
+        if self._budget is not None:
+            self._budget.settle(tokens, 0.0, anyio.current_time())
+
+    async def _until_clear(self) -> None:
+        """Wait until there is no pause, the breaker lets a request go, and a slot is free."""
+        while True:
+            now = anyio.current_time()
+            wait_s = max(self._resume_at - now, self._breaker.wait_s(now, self.in_flight))
+            has_slot = self.in_flight < int(self._cap) and not (self._on_trial and self.in_flight)
+            if wait_s <= 0 and has_slot:
+                return
+            self._changed.clear()
+            with anyio.move_on_after(wait_s if wait_s > 0 else None):
+                await self._changed.wait()
+
+    # --- after it --------------------------------------------------------------------------------
+
+    def close_permit(self, reserved: float, used: float | None) -> None:
+        """A request is over (called by its permit, once)."""
+        self.in_flight -= 1
+        if self._budget is not None and used is not None and (not self.charges_reserved or used in (0.0, reserved)):
+            self._budget.settle(reserved, used, anyio.current_time())
+        self._changed.set()
+
+    def note_answered(self, charge: Charge | None = None, seen: SeenLimits | None = None) -> None:
+        """An answer came, with its tokens and what its headers say of the limits."""
+        self._limited_in_a_row = 0
+        self._on_trial = False
+        self._trial_after_s = _LONGEST_TRUSTED_S
+        if self._cap < self.max_in_flight:
+            self._cap = min(self.max_in_flight, self._cap + (1.0 if self._slow_start else 1 / self._cap))
+        if charge is None or seen is None:
+            return
+        if seen.tokens is not None and seen.tokens.remaining is not None:
+            self._tokens_left = seen.tokens.remaining / seen.tokens.limit
+        self.accounting.note(charge, seen.tokens, anyio.current_time())
+        self._learn_ceilings(seen)
+
+    def _learn_ceilings(self, seen: SeenLimits) -> None:
+        """The rate is the config's or the headers', whichever is less."""
+        for window, finder, margin in (
+            (seen.requests, self._request_rate, REQUEST_MARGIN),
+            (seen.tokens, self._token_rate, TOKEN_MARGIN),
+        ):
+            if window is not None:
+                finder.set_ceiling(window.limit * margin / (window.period_s or MINUTE_S))
+                if not self._limit_known:
+                    self._limit_known, self._slow_start, self._cap = True, False, float(self.max_in_flight)
+
+    def note_limited(self, permit: Permit, message: str, hint_s: float | None) -> None:
+        """A 429: everybody waits, and the rate that was too high goes down."""
+        now = anyio.current_time()
+        words = message.lower()
+        is_about_tokens = self._token_rate.is_limited and ("token" in words or "tpm" in words)
+        is_about_slots = "concurren" in words or "parallel" in words
+        if is_about_slots:
+            # A slot comes free when an answer does, not when a window ends: such a hint is looked at sooner.
+            self._pause(min(hint_s or _SLOT_HINT_S, _SLOT_HINT_S), now)
+            self._cap = max(1.0, min(self._cap, _SLOTS_KEPT * self.in_flight))
+            self._slow_start = False
+            return
+        finder, units = (self._token_rate, permit.reserved) if is_about_tokens else (self._request_rate, 1.0)
+        finder.note_limited(units, permit.sent_at, now)
+        self._pause(hint_s, now)
+        self.shrink()
+
+    def _pause(self, hint_s: float | None, now: float) -> None:
+        """Everybody waits for the server's hint, or for a growing while where it gave none.
+
+        A hint of more than a minute is believed less the longer it is: meanwhile single requests try whether it holds.
+        """
+        self._hinted_until = max(self._hinted_until, now + (hint_s or 0.0))
         if self._resume_at <= now:
             self._limited_in_a_row += 1
             guess = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._limited_in_a_row - 1, 10))
-            self._resume_at = now + (hint_s or guess)
-            self.paused_s += self._resume_at - now
-        elif hint_s is not None and now + hint_s > self._resume_at:
-            self.paused_s += now + hint_s - self._resume_at
-            self._resume_at = now + hint_s
-        self.shrink()
+            # A hint that was followed by nothing but refusals twice is too short.
+            wait_s = max(hint_s or 0.0, guess) if self._limited_in_a_row > 2 else hint_s or guess
+            if wait_s > self._trial_after_s:
+                wait_s, self._on_trial = self._trial_after_s, True
+                self._trial_after_s = min(2 * self._trial_after_s, _LONGEST_TRIAL_S)
+            self._set_resume(now + wait_s, now)
+        elif hint_s is not None and not self._on_trial:
+            self._set_resume(max(self._resume_at, now + min(hint_s, self._trial_after_s)), now)
+
+    def _set_resume(self, resume_at: float, now: float) -> None:
+        self.paused_s += resume_at - max(now, self._resume_at)
+        self._resume_at = resume_at
 
     def shrink(self) -> None:
         """Half of what was in flight, at most once a second, where concurrency is the only limit we know.
@@ -207,53 +354,28 @@ class Limits:
         Called when the permit of the request that failed is settled: it was in flight as well.
         """
         now = anyio.current_time()
-        if not self._declared and now - self._shrunk_at >= 1.0:
+        if not self._limit_known and now - self._shrunk_at >= 1.0:
+            self._slow_start = False
             self._shrunk_at = now
             self._cap = max(1.0, min(self._cap, self.in_flight + 1) / 2)
 
-    def note_answered(self) -> None:
-        """An answer came: pauses start small again, and the cap grows by one for every cap's worth of answers."""
-        self._limited_in_a_row = 0
-        if self._cap < self.max_in_flight:
-            self._cap = min(self.max_in_flight, self._cap + 1 / self._cap)
 
-    def close_permit(self, reserved: float, used: float | None) -> None:
-        """A request is over (called by its permit, once)."""
-        self.in_flight -= 1
-        if self._budget is not None and used is not None and (self._refunds or used > reserved):
-            self._budget.settle(reserved, used, anyio.current_time())
-        self._changed.set()
+class _Pacer:
+    """aiolimiter at one rate: short periods make it exact and first in first out; a period holds at least one request."""
 
-    def _give_back(self, tokens: float) -> None:
-        """A reservation that nothing was sent for."""
-        if self._budget is not None:
-            self._budget.settle(tokens, 0.0, anyio.current_time())
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.granted = 0
+        self._slice = max(1, int(rate * _SLICE_S))
+        period_s = max(_SHORTEST_PERIOD_S, 1 / rate)
+        self._limiter = AsyncLimiter(max(1.0, rate * period_s), period_s)
 
-    async def _reserve(self, tokens: float) -> None:
-        if self._tpm is None:
-            return
-        if self._budget is None:
-            self._budget = TokenBudget(self._tpm, anyio.current_time())
-        while (wait_s := self._budget.wait_s(tokens, anyio.current_time())) > 0:  # noqa: ASYNC110 - time alone fills it
-            await anyio.sleep(wait_s)
-        self._budget.reserve(tokens, anyio.current_time())
+    async def acquire(self) -> None:
+        """Wait for the next request's time; at high rates for a slice of them."""
+        if self.granted <= 0:
+            await self._limiter.acquire(self._slice)
+            self.granted = self._slice
 
-    async def _until_clear(self) -> None:
-        """Wait until there is no pause, the breaker lets a request go, and a slot is free."""
-        while True:
-            now = anyio.current_time()
-            wait_s = max(self._resume_at - now, self._breaker.wait_s(now, self.in_flight))
-            if wait_s <= 0 and self.in_flight < int(self._cap):
-                return
-            self._changed.clear()
-            with anyio.move_on_after(wait_s if wait_s > 0 else None):
-                await self._changed.wait()
-
-
-def _pacer(rpm: float | None) -> AsyncLimiter | None:
-    """Short periods make aiolimiter exact and first in first out; a period holds at least one request."""
-    if rpm is None:
-        return None
-    rate = rpm * REQUEST_MARGIN / 60
-    period = max(_SHORTEST_PERIOD_S, 1 / rate)
-    return AsyncLimiter(max(1.0, rate * period), period)
+    async def fill(self) -> None:
+        """Use up what the limiter holds at its start."""
+        await self._limiter.acquire(self._limiter.max_rate)

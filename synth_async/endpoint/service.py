@@ -7,6 +7,7 @@ to the retry policy, an endpoint that has gone away to the breaker, a bad answer
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ import anyio
 from synth_async.config.models import Endpoint as EndpointConfig
 from synth_async.endpoint.breaker import Breaker
 from synth_async.endpoint.client import ChatClient, HttpAnswer
+from synth_async.endpoint.headers import read_limits
+from synth_async.endpoint.learning import Charge
 from synth_async.endpoint.limits import Limits
 from synth_async.endpoint.retry import next_delay_s
 from synth_async.endpoint.wire import Dialect, adapted, request_body
-from synth_async.errors import RateLimited, RequestRejected, TransientFailure
+from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
 from synth_async.records import ChatRequest, Completion, Stage
 from synth_async.stages.parsing import MalformedBody, read_completion
 
@@ -93,13 +96,14 @@ class Endpoint:
             tpm=settings.tpm,
             max_in_flight=settings.max_in_flight,
             breaker=self.breaker,
-            refunds=settings.token_accounting == "actual",
+            accounting=settings.token_accounting,
         )
         self.dialect = Dialect()
         self._client = client
         self._estimate = _TokenEstimate()
         self._chance = random.Random(seed)
         self._exchanges: set[anyio.CancelScope] = set()
+        self._over: EndpointRefused | StoppedEarly | None = None
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.limits!r}>"
@@ -110,6 +114,13 @@ class Endpoint:
         Raises `TransientFailure` when the attempts are used up (the task stays undecided), `RequestRejected` when this
         one request is refused for good, `EndpointRefused` and `StoppedEarly` when the run cannot go on.
         """
+        try:
+            return await self._persist(request, keep)
+        except (EndpointRefused, StoppedEarly) as over:
+            self._over = over
+            raise
+
+    async def _persist(self, request: ChatRequest, keep: KeepAnswer) -> Completion:
         failed = 0
         while True:
             try:
@@ -118,8 +129,7 @@ class Endpoint:
                     return completion
             except RateLimited as limited:
                 self.counts.http_429 += 1
-                self.breaker.note_limited(anyio.current_time(), str(limited), hint_s=limited.hint_s)
-                self.limits.pause(limited.hint_s)
+                self.breaker.note_limited(anyio.current_time(), str(limited))
             except RequestRejected as rejected:
                 self.breaker.note_rejected(str(rejected))
                 raise
@@ -168,7 +178,11 @@ class Endpoint:
     async def _attempt(self, request: ChatRequest, keep: KeepAnswer) -> Completion | None:
         """One admitted exchange; None when the server did not understand us, and another spelling may help."""
         dialect, body = self.dialect, self._body(request)
-        permit = await self.limits.admit(self._expected_tokens(request, len(body)), _PRIORITY[request.stage])
+        permit = await self.limits.admit(lambda: self._expected_tokens(request, len(body)), _PRIORITY[request.stage])
+        if self._over is not None:
+            # Refused while this one stood in line: it is not sent as well.
+            permit.settle(0.0)
+            raise type(self._over)(str(self._over))
         if self.dialect != dialect:
             # What others found out while this one stood in line.
             dialect, body = self.dialect, self._body(request)
@@ -181,8 +195,10 @@ class Endpoint:
             self._note(request, answer, completion, len(body))
             used = completion.usage.total or None
             return completion
-        except RateLimited:
+        except RateLimited as limited:
             used = 0.0
+            permit.settle(used)
+            self.limits.note_limited(permit, str(limited), limited.hint_s)
             raise
         except RequestRejected as rejected:
             if not self._adapts(dialect, rejected):
@@ -228,11 +244,13 @@ class Endpoint:
         self.counts.completion_tokens += completion.usage.completion
         self._estimate.learn(request, prompt_bytes, completion)
         self.breaker.note_answered()
-        self.limits.note_answered()
+        usage = completion.usage
+        charge = Charge(used=usage.total, reserved=usage.prompt + (request.max_tokens or usage.completion))
+        self.limits.note_answered(charge, read_limits(answer.headers.raw, now_s=time.time()))
 
     def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:
         """What the server is expected to charge: at admission for prompt + max_tokens, or for what is really used."""
         prompt = self._estimate.prompt(prompt_bytes)
-        if self.settings.token_accounting == "actual":
-            return prompt + self._estimate.completion(request)
-        return prompt + (request.max_tokens or self._estimate.completion(request))
+        if self.limits.charges_reserved and request.max_tokens is not None:
+            return prompt + request.max_tokens
+        return prompt + self._estimate.completion(request)

@@ -1,8 +1,8 @@
 """The graph of a run: topics -> tasks -> generation workers -> candidates -> judging workers -> dataset.
 
-Fixed pools of workers pull from bounded queues, so nothing is ever "all tasks at once". The queues form a chain and never
-a cycle: the planner is a function that `issue_tasks` asks for the next task, not a channel. Decisions are made in plain
-functions (`stages`), on the loop's thread, in one order; that order is the journal's.
+Fixed pools of workers pull from bounded queues, so nothing is ever "all tasks at once". The queues form a chain and
+never a cycle: the planner is a function that `issue_tasks` asks for the next task, not a channel. Decisions are made in
+plain functions (`stages`), on the loop's thread, in one order; that order is the journal's.
 
 The run ends when the target is met, or when nothing is left to issue and nothing is outstanding. A stop, whatever its
 reason, cancels everything that waits and lets the requests in flight finish: they may be paid for.
@@ -127,11 +127,13 @@ class Graph:
                 return
             if reason is not None:
                 raise StoppedEarly(self._explain(reason))
-            if self._tasks.full() or not self._planner.wants_task or (task := self._next_task()) is None:
+            if self._tasks.full() or not self._planner.wants_task:
                 await self._changed.wait()
-            else:
+            elif (task := self._next_task()) is not None:
                 self._planner.note_issued()
                 self._tasks.put_nowait(task)
+            elif self._planner.stop_reason() is None:  # looking for a task may have shown that there is none
+                await self._changed.wait()
 
     async def _generate(self) -> None:
         """Worker: a task's completion, and the decisions that cost nothing."""
@@ -309,6 +311,5 @@ def _first_of(group: BaseExceptionGroup[SynthAsyncError]) -> SynthAsyncError:
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    if not isinstance(first, SynthAsyncError):
-        raise AssertionError("`except*` lets no other kind through")
+    assert isinstance(first, SynthAsyncError)  # noqa: S101 - `except*` lets no other kind through
     return first

@@ -2,8 +2,8 @@
 
 The planner is asked, it never pushes. It issues while what is accepted, plus what the tasks under way are expected to
 bring at the present yield, is short of the target; so little is paid for beyond it. Topics are used in turn, one sample
-each, so a run that ends early has seen many topics once rather than few topics often. When the first round is used up it
-wants more topics; when there are none to be had, topics are sampled again up to `max_examples_per_topic`.
+each, so a run that ends early has seen many topics once rather than few topics often. When the first round is used up
+it wants more topics; when there are none to be had, topics are sampled again up to `max_examples_per_topic`.
 """
 
 from __future__ import annotations
@@ -116,24 +116,19 @@ class Planner:
 
     def next_sample(self) -> tuple[Topic, int] | None:
         """The next (topic, sample index), or None while there is no topic to draw from."""
-        if not self._turn_is_sorted:
-            self._turn = deque(sorted(self._turn, key=self._used.__getitem__))
-            self._turn_is_sorted = True
-        while self._turn or self._open_round():
-            index = self._turn.popleft()
-            sample = self._used[index]
-            if sample >= self._allowed:
-                continue
-            self._used[index] += 1
-            if sample + 1 < self._allowed:
-                self._turn.append(index)
-            return self._topics[index], sample
-        return None
+        if not self._has_turn():
+            return None
+        index = self._turn.popleft()
+        sample = self._used[index]
+        self._used[index] += 1
+        if sample + 1 < self._allowed:
+            self._turn.append(index)
+        return self._topics[index], sample
 
     def topics_wanted(self) -> int:
         """How many topics the source should have brought in all, for the target to be met by first-round samples."""
         missing = self._target - self.accepted
-        if missing <= 0 or self._turn or len(self._topics) < self._first_count:
+        if missing <= 0 or self._has_turn() or len(self._topics) < self._first_count:
             return self._first_count
         short = missing / max(self.expected_yield, YIELD_FLOOR) - self.outstanding
         return max(self._first_count, len(self._topics) + math.ceil(max(0.0, short) / self._per_round))
@@ -150,13 +145,18 @@ class Planner:
 
     @property
     def _has_nothing_to_issue(self) -> bool:
-        no_more_rounds = self._allowed >= self._most or not self._topics
-        return self.source_is_dry and not self.backlog and not self._turn and no_more_rounds
+        return self.source_is_dry and not self.backlog and not self._has_turn()
 
-    def _open_round(self) -> bool:
-        """Allow every topic more samples, once the source brings no new ones."""
-        if not self.source_is_dry or self._allowed >= self._most or not self._topics:
-            return False
-        self._allowed = min(self._most, self._allowed + self._per_round)
-        self._turn.extend(index for index, used in enumerate(self._used) if used < self._allowed)
+    def _has_turn(self) -> bool:
+        """Whether a topic may be sampled now. Those used up are passed over, and a round is opened when it is due."""
+        if not self._turn_is_sorted:
+            self._turn = deque(sorted(self._turn, key=self._used.__getitem__))
+            self._turn_is_sorted = True
+        while self._turn and self._used[self._turn[0]] >= self._allowed:
+            self._turn.popleft()
+        # Once the source brings no new topics, every topic is allowed more samples.
+        while not self._turn and self.source_is_dry and self._topics and self._allowed < self._most:
+            self._allowed = min(self._most, self._allowed + self._per_round)
+            open_again = [index for index, used in enumerate(self._used) if used < self._allowed]
+            self._turn.extend(sorted(open_again, key=self._used.__getitem__))
         return bool(self._turn)

@@ -23,8 +23,8 @@ class FacetPlan:
     """A balanced draw of one value per axis: after any number of draws each value's count is within 1 of its share.
 
     So variety is designed and not left to chance. Within that bound the draw is random by the seed, because axes that
-    each followed a fixed pattern would always bring the same values together. The counts are restored from the journaled
-    tasks with `note`.
+    each followed a fixed pattern would always bring the same values together. The counts are restored from the
+    journaled tasks with `note`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -72,7 +72,7 @@ def _drawable(shares: Mapping[str, float], counts: Mapping[str, int], number: in
 
 
 def _due(share: float, unit: int) -> int:
-    """The last draw at which unit `unit` of a value (from 1) may come: by the next one the value would be short by 1."""
+    """The last draw at which unit `unit` of a value (from 1) may come: without it the value is short by more than 1."""
     return math.floor(unit / share + _ROUNDING) + 1
 
 

@@ -120,8 +120,8 @@ class TopicPool:
         taken: list[Topic] = []
         fresh = 0
         for text, category in texts:
-            sketch = self._index.sketch([text]) if self._index else None
-            if _digest(text) in self._seen or (self._index and sketch and self._index.find(sketch)):
+            sketch = self._sketch(text)
+            if _digest(text) in self._seen or self._is_near_repeat(sketch):
                 self.refused += 1
                 continue
             fresh += 1
@@ -131,13 +131,19 @@ class TopicPool:
 
     def restore(self, texts: Iterable[tuple[str, str | None]]) -> list[Topic]:
         """Topics that an earlier process decided on: added as they are."""
-        return [
-            self._add(text, category, self._index.sketch([text]) if self._index else None) for text, category in texts
-        ]
+        return [self._add(text, category, self._sketch(text)) for text, category in texts]
 
     def note_batch(self, asked: int, fresh: int) -> None:
         """Keep count of poor batches: `fresh` of `asked` topics were new."""
         self._poor_batches = self._poor_batches + 1 if fresh < _DRY_SHARE * asked else 0
+
+    # An index without entries is false, so it has to be asked whether it is there.
+
+    def _sketch(self, text: str) -> Sketch | None:
+        return self._index.sketch([text]) if self._index is not None else None
+
+    def _is_near_repeat(self, sketch: Sketch | None) -> bool:
+        return self._index is not None and sketch is not None and self._index.find(sketch) is not None
 
     def _add(self, text: str, category: str | None, sketch: Sketch | None) -> Topic:
         topic = Topic(len(self.topics), text, category)

@@ -1,0 +1,395 @@
+"""An endpoint as the stages see it, in virtual time, against a scripted client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from synth_async.config.models import Endpoint as Settings
+from synth_async.endpoint.service import Endpoint
+from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
+from synth_async.records import ChatRequest, Completion, Message, ResponseFormat, Stage
+from synth_async.testing import Delayed, ScriptedClient, Step, chat_body, run_in_virtual_time
+
+_GOOD = chat_body("hello")
+
+
+def _request(number: int = 0, response_format: ResponseFormat = "text") -> ChatRequest:
+    messages = (Message(role="user", content=f"question {number}"),)
+    return ChatRequest(f"{number:032x}", Stage.GENERATE, messages, 0.8, 100, response_format)
+
+
+def _endpoint(client: ScriptedClient, *, give_up_after_s: float = 3600, **settings: Any) -> Endpoint:
+    return Endpoint("main", Settings(model="m", **settings), client, give_up_after_s=give_up_after_s, seed=3)
+
+
+def _opened(client: ScriptedClient, **settings: Any) -> Endpoint:
+    """An endpoint that has answered before, so that its breaker is closed."""
+    endpoint = _endpoint(client, **settings)
+    endpoint.breaker.note_answered()
+    return endpoint
+
+
+async def _ask(endpoint: Endpoint, kept: list[bytes], number: int = 0) -> Completion:
+    return await endpoint.ask(_request(number), kept.append)
+
+
+def _one(endpoint: Endpoint) -> tuple[Completion, list[bytes]]:
+    kept: list[bytes] = []
+    return run_in_virtual_time(_ask, endpoint, kept), kept
+
+
+def _broken(kind: str = "http_502") -> TransientFailure:
+    return TransientFailure("HTTP 502", kind=kind)
+
+
+# --- keeping -------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_kept_once_and_counted() -> None:
+    """The journal gets the raw bytes; the counts are the server's."""
+    endpoint = _endpoint(ScriptedClient([_GOOD], delay_s=2))
+    completion, kept = _one(endpoint)
+    assert completion.content == "hello"
+    assert kept == [_GOOD]
+    counts = endpoint.counts
+    assert (counts.attempts, counts.answered, counts.prompt_tokens, counts.completion_tokens) == (1, 1, 20, 10)
+    assert endpoint.mean_latency_s == 2
+    assert endpoint.limits.in_flight == 0
+
+
+def test_an_answer_is_kept_before_it_is_read() -> None:
+    """What nobody can read is in the journal all the same, and is asked for again."""
+    endpoint = _endpoint(ScriptedClient([b"<html>what?", chat_body("cut")[:-20], _GOOD]))
+    completion, kept = _one(endpoint)
+    assert completion.content == "hello"
+    assert kept == [b"<html>what?", chat_body("cut")[:-20], _GOOD]
+    assert endpoint.counts.failures == {"body": 2}
+
+
+def test_a_journal_that_fails_ends_the_request() -> None:
+    """The error passes through, and the slot is free again."""
+    endpoint = _endpoint(ScriptedClient([_GOOD]))
+
+    def full(_body: bytes) -> None:
+        raise OSError("full")
+
+    async def main() -> None:
+        await endpoint.ask(_request(), full)
+
+    with pytest.raises(OSError, match="full"):
+        run_in_virtual_time(main)
+    assert endpoint.limits.in_flight == 0
+
+
+# --- attempts ------------------------------------------------------------------------------------
+
+
+def test_a_429_is_never_an_attempt() -> None:
+    """Any number of them is waited out, each for its hint exactly, and the answer comes in the end."""
+    script: list[Step] = [RateLimited("HTTP 429", hint_s=10) for _ in range(50)]
+    endpoint = _opened(ScriptedClient([*script, _GOOD]))
+
+    async def main() -> float:
+        await _ask(endpoint, [])
+        return anyio.current_time()
+
+    assert run_in_virtual_time(main) == pytest.approx(500, abs=0.01)
+    assert endpoint.counts.http_429 == 50
+    assert endpoint.limits.paused_s == pytest.approx(500)
+
+
+def test_a_429_holds_the_others_too() -> None:
+    """Whoever comes later waits until the pause is over."""
+    client = ScriptedClient(lambda _body: RateLimited("HTTP 429", hint_s=30) if len(client.bodies) == 1 else _GOOD)
+    endpoint = _opened(client)
+
+    async def main() -> list[float]:
+        times: list[float] = []
+
+        async def ask(number: int) -> None:
+            await anyio.sleep(number)
+            await _ask(endpoint, [], number)
+            times.append(anyio.current_time())
+
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(ask, number)
+        return times
+
+    assert run_in_virtual_time(main) == pytest.approx([30] * 4, abs=0.01)
+
+
+def test_attempts_are_used_up() -> None:
+    """Six failures in a row are passed on: the task stays undecided."""
+    client = ScriptedClient(lambda _body: _broken())
+    endpoint = _opened(client)
+    with pytest.raises(TransientFailure, match="HTTP 502"):
+        _one(endpoint)
+    assert len(client.bodies) == endpoint.counts.attempts == 6
+    assert endpoint.counts.failures == {"http_502": 6}
+
+
+def test_rate_limits_between_failures_do_not_use_up_attempts() -> None:
+    """Five failures and any number of 429s leave the sixth attempt."""
+    limited = RateLimited("HTTP 429", hint_s=1)
+    script = [step for _ in range(5) for step in (_broken(), limited, limited)]
+    completion, _ = _one(_opened(ScriptedClient([*script, _GOOD])))
+    assert completion.content == "hello"
+
+
+def test_a_deadline_is_a_timeout() -> None:
+    """An exchange is cut off after timeout_s, three times; then it is given up."""
+    client = ScriptedClient(lambda _body: Delayed(_GOOD, 10_000))
+    endpoint = _opened(client, timeout_s=60)
+
+    async def main() -> float:
+        with pytest.raises(TransientFailure, match="no answer within 60 s") as caught:
+            await _ask(endpoint, [])
+        assert caught.value.kind == "timeout"
+        return anyio.current_time()
+
+    assert 180 <= run_in_virtual_time(main) <= 185
+    assert client.cancelled == 3
+    assert endpoint.limits.in_flight == 0
+
+
+def test_an_outage_is_nobodys_attempt() -> None:
+    """While the endpoint is away requests wait, one probe at a time; when it is back, all are answered."""
+
+    async def main() -> tuple[Endpoint, ScriptedClient, int, float]:
+        def answer(_body: dict[str, Any]) -> Step:
+            if anyio.current_time() < 100:
+                return _GOOD
+            return _broken() if anyio.current_time() < 1_000 else _GOOD
+
+        client, kept = ScriptedClient(answer, delay_s=0.5), list[bytes]()
+        endpoint = _endpoint(client, max_in_flight=20)
+
+        async def worker(number: int) -> None:
+            for turn in range(20):
+                await _ask(endpoint, kept, 100 * number + turn)
+                await anyio.sleep(10)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(worker, number)
+        assert endpoint.waiting_for() == ""
+        return endpoint, client, len(kept), anyio.current_time()
+
+    endpoint, client, kept, took_s = run_in_virtual_time(main)
+    assert kept == 400
+    assert 1_000 < took_s < 1_300
+    assert len(client.bodies) < 400 + 200
+    assert repr(endpoint.breaker) == "<Breaker main closed failures=0>"
+
+
+# --- the start -----------------------------------------------------------------------------------
+
+
+def test_the_first_request_goes_alone() -> None:
+    """A hundred callers and a wrong key cost one request."""
+    client = ScriptedClient(lambda _body: EndpointRefused("wrong key"), delay_s=1)
+    endpoint = _endpoint(client)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(_ask, endpoint, [], number)
+
+    with pytest.raises(ExceptionGroup):
+        run_in_virtual_time(main)
+    assert len(client.bodies) == 1
+
+
+@pytest.mark.parametrize("answer", [RequestRejected("HTTP 400: no", status=400), b"<html>hello</html>"])
+def test_an_endpoint_that_never_makes_sense_is_refused(answer: Step) -> None:
+    """Five rejections, or five bodies that are no completions, and nothing else from the start: it is the wrong one."""
+    client = ScriptedClient(lambda _body: answer)
+    endpoint = _endpoint(client)
+
+    async def main() -> None:
+        for number in range(5):
+            try:
+                await _ask(endpoint, [], number)
+            except RequestRejected:
+                assert number < 4
+
+    with pytest.raises(EndpointRefused, match="refuses every request"):
+        run_in_virtual_time(main)
+    assert len(client.bodies) == 5
+
+
+def test_an_endpoint_that_cannot_be_reached_is_refused_after_half_a_minute() -> None:
+    """Thirty seconds of refused connections at the start, a few probes only."""
+    client = ScriptedClient(lambda _body: TransientFailure("refused", kind="connect", connected=False))
+    endpoint = _endpoint(client)
+
+    async def main() -> float:
+        with pytest.raises(EndpointRefused, match="could not be reached"):
+            await _ask(endpoint, [])
+        return anyio.current_time()
+
+    assert 30 <= run_in_virtual_time(main) <= 36
+    assert len(client.bodies) < 12
+
+
+@pytest.mark.parametrize("answer", [_broken(), RateLimited("HTTP 429", hint_s=100)])
+def test_an_endpoint_that_stays_away_ends_the_run(answer: Step) -> None:
+    """After give_up_after_s of failures, and of rate limits as well."""
+    endpoint = _endpoint(ScriptedClient(lambda _body: answer), give_up_after_s=7_200)
+
+    async def main() -> float:
+        with pytest.raises(StoppedEarly, match="has not answered for"):
+            await _ask(endpoint, [])
+        return anyio.current_time()
+
+    assert 7_200 <= run_in_virtual_time(main) <= 7_301
+
+
+def test_why_it_waits_is_told() -> None:
+    """The progress line names the outage, or the pause."""
+    endpoint = _endpoint(ScriptedClient([_broken(), RateLimited("HTTP 429", hint_s=60), _GOOD]))
+
+    async def main() -> list[str]:
+        found = [endpoint.waiting_for()]
+        async with anyio.create_task_group() as group:
+            group.start_soon(_ask, endpoint, [])
+            await anyio.sleep(0.1)
+            found.append(endpoint.waiting_for())
+            endpoint.breaker.note_answered()
+            await anyio.sleep(20.5)
+            found.append(endpoint.waiting_for())
+        return found
+
+    assert run_in_virtual_time(main) == [
+        "",
+        "main does not answer: HTTP 502",
+        "main asked for a pause, 40 s left",
+    ]
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+async def _stopped(endpoint: Endpoint, *, abandon_after_s: float | None) -> tuple[list[bytes], float]:
+    """Two requests, of which one is in flight and one waits for its slot, when the run is stopped after a second."""
+    kept: list[bytes] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(_ask, endpoint, kept, 0)
+        group.start_soon(_ask, endpoint, kept, 1)
+        await anyio.sleep(1)
+        group.cancel_scope.cancel()
+        if abandon_after_s is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(abandon_after_s)
+            endpoint.abandon()
+    return kept, anyio.current_time()
+
+
+def test_a_stop_lets_what_is_in_flight_finish() -> None:
+    """It may be paid for: its answer is kept. What has not been sent is not."""
+    client = ScriptedClient(lambda _body: Delayed(_GOOD, 30))
+    endpoint = _opened(client, max_in_flight=1)
+    kept, now = run_in_virtual_time(lambda: _stopped(endpoint, abandon_after_s=None))
+    assert (kept, len(client.bodies), client.cancelled) == ([_GOOD], 1, 0)
+    assert now == pytest.approx(30, abs=0.01)
+    assert endpoint.limits.in_flight == 0
+
+
+def test_abandoning_cuts_off_what_is_in_flight() -> None:
+    """After a second request to stop nobody waits."""
+    client = ScriptedClient(lambda _body: Delayed(_GOOD, 30))
+    endpoint = _opened(client, max_in_flight=1)
+    kept, now = run_in_virtual_time(lambda: _stopped(endpoint, abandon_after_s=5))
+    assert (kept, len(client.bodies), client.cancelled) == ([], 1, 1)
+    assert now == pytest.approx(6, abs=0.01)
+    assert endpoint.limits.in_flight == 0
+
+
+def test_a_failed_request_is_not_tried_again_after_a_stop() -> None:
+    """The exchange in flight is let finish; another attempt is not begun."""
+    client = ScriptedClient(lambda _body: Delayed(_broken(), 30))
+    endpoint = _opened(client, max_in_flight=1)
+    run_in_virtual_time(lambda: _stopped(endpoint, abandon_after_s=None))
+    assert len(client.bodies) == 1
+
+
+# --- dialects ------------------------------------------------------------------------------------
+
+
+def _refuses(*keys: str) -> ScriptedClient:
+    def answer(body: dict[str, Any]) -> Step:
+        for key in keys:
+            if key in body:
+                return RequestRejected(f"HTTP 400: {key} is not supported", status=400)
+        return _GOOD
+
+    return ScriptedClient(answer, delay_s=1)
+
+
+def test_what_is_refused_is_left_out_for_all() -> None:
+    """One refusal teaches the endpoint; requests refused at the same time all recover, later ones are right."""
+    client = _refuses("response_format", "temperature")
+    endpoint = _opened(client)
+    kept: list[bytes] = []
+
+    async def ask(number: int) -> None:
+        await endpoint.ask(_request(number, "json_object"), kept.append)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(ask, number)
+        before = len(client.bodies)
+        await ask(10)
+        assert len(client.bodies) == before + 1
+
+    run_in_virtual_time(main)
+    assert len(kept) == 11
+    assert endpoint.counts.failures == {}
+    assert endpoint.dialect.describe().count(";") == 1
+    assert len(client.bodies) <= 31
+
+
+def test_who_waited_at_the_start_sends_what_the_first_one_learnt() -> None:
+    """The first request goes alone; the others are not refused for what it has found out."""
+    client, kept = _refuses("response_format"), list[bytes]()
+    endpoint = _endpoint(client)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(endpoint.ask, _request(number, "json_object"), kept.append)
+
+    run_in_virtual_time(main)
+    assert len(client.bodies) == 11
+
+
+def test_a_refusal_that_no_spelling_helps_is_passed_on() -> None:
+    """The task is dropped, and the slot is free."""
+    endpoint = _opened(ScriptedClient(lambda _body: RequestRejected("HTTP 400: too long", status=400)))
+    with pytest.raises(RequestRejected, match="too long"):
+        _one(endpoint)
+    assert endpoint.limits.in_flight == 0
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+def test_tokens_are_reserved_by_what_answers_are_like() -> None:
+    """With accounting by use, the limit is used in full although max_tokens is far above what is answered."""
+    client = ScriptedClient(lambda _body: chat_body("x", prompt_tokens=20, completion_tokens=40), delay_s=1)
+    endpoint = _opened(client, tpm=6_000, token_accounting="actual")
+
+    async def main() -> float:
+        async with anyio.create_task_group() as group:
+            for number in range(300):
+                group.start_soon(_ask, endpoint, [], number)
+        return anyio.current_time()
+
+    took_s = run_in_virtual_time(main)
+    spent = endpoint.counts.prompt_tokens + endpoint.counts.completion_tokens
+    assert 0.9 < spent / (6_000 / 60 * took_s) < 1.05

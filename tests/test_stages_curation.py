@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from synth_async.config.models import Config
+from synth_async.records import Completion, Drop, Example, Task, Topic, Usage, Verdict
+from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.generation import plan_task
+
+_USER = "My parcel with the blue lamp has not arrived although it was sent two weeks ago, what now?"
+_REPLY = (
+    "I am sorry about the wait. Please check the tracking page first; if nothing has moved for five days, tell us your"
+    " order number and we send the lamp again at no cost to you."
+)
+
+
+def _config(**changes: Any) -> Config:
+    tree = {
+        "name": "n",
+        "domain": "a shop",
+        "system_prompt": "Help.",
+        "target": 100,
+        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m"}},
+    }
+    return Config.model_validate({**tree, **changes})
+
+
+def _task(number: int, **changes: Any) -> Task:
+    return plan_task(_config(**changes), "", Topic(number, f"topic {number}"), 0, {})
+
+
+def _completion(user: str = _USER, reply: str = _REPLY) -> Completion:
+    content = orjson.dumps({"user_message": user, "assistant_response": reply}).decode()
+    return Completion(content, "stop", None, "m", Usage())
+
+
+def _accept(curation: Curation, number: int, completion: Completion) -> Example:
+    candidate = curation.examine(_task(number), completion)
+    assert isinstance(candidate, Candidate)
+    curation.accept(candidate.example, candidate.sketch)
+    return candidate.example
+
+
+def _reason(outcome: Candidate | Rejected) -> tuple[str, str]:
+    assert isinstance(outcome, Rejected)
+    return str(outcome.drop.stage), str(outcome.drop.reason)
+
+
+def _verdict(score: float) -> Verdict:
+    return Verdict({"helpfulness": score}, score, "why", "m")
+
+
+def test_each_step_drops_for_its_own_reason() -> None:
+    """An unreadable answer, a filter, an exact and a near repeat of what was accepted, in that order, each by name."""
+    curation = Curation(_config())
+    kept = _accept(curation, 0, _completion())
+    unreadable = curation.examine(_task(1), Completion("no JSON", "stop", None, "m", Usage()))
+    assert _reason(unreadable) == ("generate", "not_json")
+    assert isinstance(unreadable, Rejected)
+    assert unreadable.example is None
+    assert _reason(curation.examine(_task(2), _completion(user="Late?"))) == ("filter", "user_words")
+    exact = curation.examine(_task(3), _completion())
+    assert _reason(exact) == ("screen", "exact_duplicate")
+    assert isinstance(exact, Rejected)
+    assert exact.example is not None
+    assert kept.id in exact.drop.detail
+    near = curation.examine(_task(4), _completion(user=_USER.replace("blue", "green")))
+    assert _reason(near) == ("screen", "near_duplicate")
+
+
+def test_only_what_was_accepted_screens_others_out() -> None:
+    """A candidate that is not accepted leaves no trace: its like may still get in."""
+    curation = Curation(_config())
+    assert isinstance(curation.examine(_task(0), _completion()), Candidate)
+    assert isinstance(curation.examine(_task(1), _completion()), Candidate)
+
+
+def test_a_repeat_of_what_was_accepted_meanwhile_is_dropped_after_the_judge() -> None:
+    """Of two that were judged at the same time, the one decided first is kept."""
+    curation = Curation(_config())
+    first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
+    assert isinstance(first, Candidate)
+    assert isinstance(second, Candidate)
+    assert curation.admit(first, _verdict(5)) is None
+    curation.accept(first.example, first.sketch)
+    drop = curation.admit(second, _verdict(5))
+    assert isinstance(drop, Drop)
+    assert (drop.stage, drop.reason) == ("dedup", "exact_duplicate")
+    low = curation.admit(second, _verdict(1))
+    assert isinstance(low, Drop)
+    assert low.reason == "low_score"
+
+
+def test_without_dedup_repeats_are_accepted() -> None:
+    """`dedup: null` keeps them all, and sketches nothing."""
+    curation = Curation(_config(dedup=None))
+    example = _accept(curation, 0, _completion())
+    assert curation.sketch(example) is None
+    _accept(curation, 1, _completion())
+
+
+def test_without_a_judge_no_score_is_wanted() -> None:
+    """`judge: null` admits what has no verdict."""
+    curation = Curation(_config(judge=None))
+    candidate = curation.examine(_task(0), _completion())
+    assert isinstance(candidate, Candidate)
+    assert curation.admit(candidate, None) is None
+
+
+@pytest.mark.parametrize(("asked", "now"), [(1, 2), (2, 1), (1, 1), (2, 2)])
+def test_an_answer_is_read_in_the_form_in_which_it_was_asked_for(asked: int, now: int) -> None:
+    """The form belongs to the task, not to today's config."""
+    curation = Curation(_config(generation={"turns": now}))
+    turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _REPLY}]
+    completion = _completion()
+    if asked > 1:
+        completion = Completion(orjson.dumps({"messages": turns}).decode(), "stop", None, "m", Usage())
+    found = curation.read(_task(0, generation={"turns": asked}), completion)
+    assert isinstance(found, Example)
+    assert list(found.messages) == turns

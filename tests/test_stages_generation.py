@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synth_async.config.models import Config
+from synth_async.records import Task, Topic
+from synth_async.stages.generation import FacetPlan, generation_request, is_conversation, plan_task
+
+_TOPIC = Topic(0, "the parcel is late", "delivery")
+
+
+def _config(endpoint: dict[str, Any] | None = None, **changes: Any) -> Config:
+    tree = {
+        "name": "n",
+        "domain": "a shop",
+        "system_prompt": "Help.",
+        "target": 100,
+        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m", **(endpoint or {})}},
+    }
+    return Config.model_validate({**tree, **changes})
+
+
+_names = st.text("abcdefgh", min_size=1, max_size=3)
+_axis = st.one_of(
+    st.lists(_names, min_size=1, max_size=12, unique=True),
+    st.dictionaries(_names, st.floats(min_value=0.02, max_value=50), min_size=1, max_size=8),
+)
+
+
+def _share_of(values: Any, value: str) -> float:
+    weights = values if isinstance(values, dict) else dict.fromkeys(values, 1.0)
+    return float(weights[value] / sum(weights.values()))
+
+
+@given(facets=st.dictionaries(_names, _axis, min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_every_count_stays_within_one_of_its_share(facets: dict[str, Any], seed: int) -> None:
+    """At every prefix of 100 draws each value's count is within 1 of its share, on every axis, for any weights."""
+    plan = FacetPlan(_config(facets=facets, seed=seed))
+    counts: dict[str, Counter[str]] = {axis: Counter() for axis in facets}
+    for number in range(1, 101):
+        drawn = plan.draw()
+        assert list(drawn) == list(facets)
+        for axis, values in facets.items():
+            counts[axis][drawn[axis]] += 1
+            for value in values:
+                assert abs(counts[axis][value] - number * _share_of(values, value)) <= 1 + 1e-6
+
+
+@given(facets=st.dictionaries(_names, _axis, min_size=1, max_size=3), before=st.integers(0, 60))
+@settings(max_examples=20)
+def test_a_restored_plan_goes_on_as_if_never_stopped(facets: dict[str, Any], before: int) -> None:
+    """Counts restored from the tasks give the draws that would have come next."""
+    config = _config(facets=facets)
+    plan, resumed = FacetPlan(config), FacetPlan(config)
+    for _ in range(before):
+        resumed.note(plan.draw())
+    assert [plan.draw() for _ in range(10)] == [resumed.draw() for _ in range(10)]
+
+
+def test_axes_do_not_move_in_step() -> None:
+    """Two axes of the same weights bring every pair of values, each about as often as chance would."""
+    plan = FacetPlan(_config(facets={"a": {"x": 3, "y": 1}, "b": {"u": 3, "v": 1}}))
+    pairs = Counter(tuple(plan.draw().values()) for _ in range(1600))
+    assert 60 <= pairs["y", "v"] <= 150
+    assert 240 <= pairs["x", "v"] <= 360
+
+
+def test_other_weights_than_the_restored_ones_are_caught_up_with() -> None:
+    """Counts that earlier weights made are drawn even again; no draw fails on the way."""
+    plan = FacetPlan(_config(facets={"tone": {"calm": 1, "angry": 9}}))
+    for _ in range(50):
+        plan.note({"tone": "calm", "gone": "x"})
+    drawn = Counter(plan.draw()["tone"] for _ in range(450))
+    assert drawn == {"angry": 450}
+
+
+def test_without_facets_nothing_is_drawn() -> None:
+    """`facets: {}` turns them off."""
+    assert FacetPlan(_config(facets={})).draw() == {}
+
+
+def _key(sample: int = 0, topic: Topic = _TOPIC, facets: dict[str, str] | None = None, **changes: Any) -> str:
+    return plan_task(_config(**changes), "", topic, sample, facets or {"tone": "calm"}).key
+
+
+def test_keys_differ_by_all_that_is_asked() -> None:
+    """Another sample, topic, facet, prompt, system prompt, model, temperature or length is another key."""
+    keys = [
+        _key(),
+        _key(sample=1),
+        _key(topic=Topic(0, "the cup is broken")),
+        _key(facets={"tone": "angry"}),
+        _key(generation={"prompt": "Write about {{ topic }}."}),
+        _key(system_prompt="Be brief."),
+        _key(endpoint={"model": "other"}),
+        _key(endpoint={"extra_body": {"top_p": 0.5}}),
+        _key(generation={"temperature": 0.7}),
+        _key(generation={"max_tokens": 7}),
+        _key(generation={"turns": 2}),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_keys_do_not_differ_by_who_answers_or_how_fast() -> None:
+    """Host, key variable, limits, prices and target are no part of a key: an answer stays valid."""
+    changed = {"base_url": "https://elsewhere/v1", "rpm": 5, "max_in_flight": 3, "headers": {"X": "y"}}
+    changed |= {"price": {"prompt": 1, "completion": 1}, "api_key_env": "OTHER_KEY"}
+    assert _key() == _key(endpoint=changed, target=7, seed=9, judge=None)
+    assert _key() == _key(topic=Topic(5, _TOPIC.text, "delivery"))
+
+
+def test_a_prompt_without_its_topic_still_gives_each_topic_its_own_key() -> None:
+    """Ids have to be unique even where a user's prompt is the same for every topic."""
+    generation = {"prompt": "Write anything."}
+    topics = [Topic(0, "one"), Topic(1, "two")]
+    pairs = itertools.product(topics, (0, 1))
+    keys = {_key(topic=topic, sample=sample, generation=generation) for topic, sample in pairs}
+    assert len(keys) == 4
+
+
+def _task(**changes: Any) -> Task:
+    return plan_task(_config(**changes), "No refunds after 30 days.", _TOPIC, 1, {"tone": "calm"})
+
+
+def test_the_prompt_holds_what_was_planned() -> None:
+    """Topic, category, facets, context and variation stand in the prompt; the request asks for JSON."""
+    task = _task()
+    prompt = task.messages[1]["content"]
+    for part in ("Topic: the parcel is late", "Category: delivery", "Tone: calm", "No refunds", "variation 2"):
+        assert part in prompt
+    request = generation_request(_config(), task)
+    assert (request.key, request.messages, request.response_format) == (task.key, task.messages, "json_object")
+    assert not is_conversation(task)
+
+
+def test_several_turns_ask_for_messages() -> None:
+    """A task knows which form its answer was asked in."""
+    assert is_conversation(_task(generation={"turns": 3}))
+    assert "3 user turns" in _task(generation={"turns": 3}).messages[1]["content"]
