@@ -2,8 +2,8 @@
 
     python benchmarks/limits.py [--seconds 240] [--only NAME] [--json]
 
-Each row is an endpoint of ours (limits, breaker, retries: the real code) against a simulated server on a clock that jumps.
-Nothing sleeps and nothing is sent, so a row takes seconds for minutes of traffic, and the same row comes out every time.
+Each row is an endpoint of ours (limits, breaker, retries: the real code) against a simulated server on a clock that
+jumps. Nothing sleeps and nothing is sent, so a row takes seconds for minutes of traffic, and is the same every time.
 
     used      what the server accepted per second in the steady part, as a share of its limit, in the unit it charges
     429       share of requests that it refused in the steady part
@@ -37,7 +37,7 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A server, and what the client is told about it. Limits are per minute; `declared` scales what the client is told."""
+    """A server, and what the client is told. Limits are per minute; `declared` scales what the client is told."""
 
     name: str
     kind: str = "bucket"
@@ -120,7 +120,7 @@ class Server:
         self.requests = Counter(one.rpm * scale, one.period_s, one.kind) if one.rpm else None
         self.tokens = Counter(one.tpm * scale, one.period_s, one.kind) if one.tpm else None
 
-    async def post(self, body: bytes) -> HttpAnswer:
+    async def post(self, body: bytes) -> HttpAnswer:  # noqa: ARG002 - what is asked does not matter here
         """Admit or refuse on arrival; answer after the latency."""
         one, now = self.scenario, asyncio.get_running_loop().time()
         if one.away and one.away[0] <= now < one.away[1]:
@@ -253,7 +253,7 @@ async def _drive(endpoint: Endpoint, one: Scenario, seconds: float) -> int:
         while True:
             request = ChatRequest("0" * 32, Stage.GENERATE, messages, 0.8, MAX_TOKENS, "json_object")
             try:
-                await endpoint.ask(request, lambda body: None)
+                await endpoint.ask(request, lambda _: None)
             except TransientFailure:
                 lost += 1
 

@@ -2,9 +2,9 @@
 
     python benchmarks/pipeline.py [--sizes 300,3300] [--json]
 
-Each size is a run of its own in a process of its own: topics, two requests per example, journal, default filters, judge,
-dedup, all files. The endpoint answers at once, without limits, in another process; its CPU is shown apart. Figures are
-of this machine and this moment; the data is simulated.
+Each size is a run of its own in a process of its own: topics, two requests per example, journal, default filters,
+judge, dedup, all files. The endpoint answers at once, without limits, in another process; its CPU is shown apart.
+Figures are of this machine and this moment; the data is simulated.
 
     ms/ex       client CPU milliseconds per accepted example, start-up included
     slope       the same between the two sizes: what one more example costs

@@ -113,7 +113,7 @@ MISTAKES = [
     (
         "topics: {prompt: '{{ zzz }}'}",
         "topics.prompt",
-        "unknown variable zzz (there is: domain, system_prompt, context, count, known)",
+        "unknown variable zzz (there is: domain, system_prompt, context, count, known, angle)",
     ),
 ]
 

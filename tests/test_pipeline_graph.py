@@ -403,6 +403,19 @@ def test_surplus_without_a_verdict_is_judged_when_it_is_needed(tmp_path: Path) -
         assert endpoint.count("generate") == 30
 
 
+def test_everything_taken_up_has_its_line_at_the_end(tmp_path: Path) -> None:
+    """Examples that were taken up for a verdict and not needed any more, wherever they waited, are in the rejects."""
+    with scripted_endpoint() as endpoint:
+        drive(tmp_path, config_of(endpoint, target=60, judge=None))
+        # Twenty bad ones lower the expected yield, so that much is under way when three good ones meet the target.
+        endpoint.reply = lambda _: Reply(scores(2 if endpoint.count("judge") <= 20 else 5))
+        tree = config_of(endpoint, target=3, endpoints__max_in_flight=1)
+        drive(tmp_path, tree)
+        assert len(dataset_of(tmp_path / "run")) == 3
+        assert _reasons(tmp_path / "run") == {"low_score": 20, "over_target": 37}
+        _assert_again_changes_nothing(tmp_path, tree, endpoint)
+
+
 def test_a_raised_target_takes_the_surplus_offline_too(tmp_path: Path) -> None:
     """Offline, a higher target is filled from the surplus as far as that goes, without a request."""
     with scripted_endpoint() as endpoint:
@@ -568,6 +581,29 @@ def test_a_foreign_change_of_an_output_is_mended(tmp_path: Path, name: str, dama
         assert truth_of(tmp_path / "run") == before
 
 
+def _damage(run_folder: Path, kind: str) -> None:
+    journal = run_folder / "journal-000001.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(index for index, line in enumerate(lines) if f'"t":"{kind}"'.encode() in line)
+    lines[at] = lines[at][:60] + b"~" + lines[at][61:]
+    journal.write_bytes(b"".join(lines))
+
+
+def test_a_task_that_a_damaged_line_hid_is_not_planned_twice(tmp_path: Path) -> None:
+    """Listed topics whose line is damaged come again, their tasks do not: the run stops as before and asks nothing."""
+    (tmp_path / "topics.txt").write_text("one\ntwo\nthree", encoding="utf-8")
+    with scripted_endpoint(lambda asked: Reply(scores(2)) if asked.kind == "judge" else usual_reply(asked)) as endpoint:
+        generation = {"examples_per_topic": 2, "max_examples_per_topic": 2}
+        tree = config_of(endpoint, topics={"file": "topics.txt"}, generation=generation, facets={})
+        with pytest.raises(StoppedEarly):
+            drive(tmp_path, tree)
+        sent = endpoint.count()
+        _damage(tmp_path / "run", "topics")
+        with pytest.raises(StoppedEarly, match="no more topics"):
+            drive(tmp_path, tree)
+        assert endpoint.count() == sent
+
+
 @pytest.mark.parametrize("kind", ["task", "topics", "answer-generate", "answer-judge", "accept"])
 def test_a_damaged_journal_line_costs_no_more_than_what_it_held(tmp_path: Path, kind: str) -> None:
     """A flipped byte in one frame of any kind: the run goes on to exactly N unique examples, and asks little."""
@@ -575,11 +611,7 @@ def test_a_damaged_journal_line_costs_no_more_than_what_it_held(tmp_path: Path, 
         tree = config_of(endpoint, target=20)
         drive(tmp_path, tree)
         sent = endpoint.count()
-        journal = tmp_path / "run" / "journal-000001.log"
-        lines = journal.read_bytes().splitlines(keepends=True)
-        at = next(index for index, line in enumerate(lines) if f'"t":"{kind}"'.encode() in line)
-        lines[at] = lines[at][:60] + b"~" + lines[at][61:]
-        journal.write_bytes(b"".join(lines))
+        _damage(tmp_path / "run", kind)
         drive(tmp_path, tree)
         ids = [line["id"] for line in dataset_of(tmp_path / "run")]
         assert len(ids) == len(set(ids)) == 20

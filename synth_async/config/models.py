@@ -152,7 +152,7 @@ class Topics(_Section):
     batch_size: Annotated[int, Field(ge=1, le=200)] = 25
     """Topics asked for in one request."""
     prompt: str | None = None
-    """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `count`, `known`."""
+    """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `count`, `known`, `angle`."""
 
 
 class Generation(_Section):

@@ -15,7 +15,7 @@ from .wording import suggestion
 __all__ = ["VARIABLES", "template_mistakes"]
 
 VARIABLES: dict[str, tuple[str, ...]] = {
-    "topics": ("domain", "system_prompt", "context", "count", "known"),
+    "topics": ("domain", "system_prompt", "context", "count", "known", "angle"),
     "generation": ("domain", "system_prompt", "topic", "category", "facets", "context", "turns", "variation"),
     "judge": ("domain", "system_prompt", "context", "criteria", "topic"),
 }

@@ -1,9 +1,12 @@
 """One exchange with a model: a small protocol, and its adapter over the openai package.
 
-The package brings the address, the credentials, the headers and its aiohttp transport. Its per-call machinery is left out:
-`chat.completions.create` validates and copies what we encode and decode ourselves, and even the low-level `post` works out
-anew what is the same for every request, which `benchmarks/client.py` shows to be most of its cost. The pool is explicit (at
-1,000 in flight the default one is quadratic), and nothing is retried here: a 429 must reach the limiter.
+The package brings the address, the credentials, the headers and its aiohttp transport. Its per-call machinery is left
+out: `chat.completions.create` validates and copies what we encode and decode ourselves, and even the low-level `post`
+works out anew what is the same for every request, which is most of its cost (`benchmarks/client.py`). The pool is
+explicit (at 1,000 in flight the default one is quadratic), and nothing is retried here: a 429 must reach the limiter.
+
+What comes back is not trusted: bodies are bounded while they are read, redirects are not followed, and the key is taken
+out of whatever a server echoes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Admission has one head: the request whose turn it is waits for the request pacer, the token budget, and then for the end
 of a pause, the breaker and a free slot; the rest stand in line behind it, judging before generating, first in first out
-within each. So a large request is never starved by small ones, and a slot is taken only when everything else is granted.
+within each. So a large request is never starved by small ones, and a slot is taken only when all else is granted.
 
 * requests: aiolimiter, unweighted, over periods of at least 50 ms; at high rates it is asked for slices of 20 ms.
 * tokens: a budget of our own (aiolimiter serves the smallest amount first and knows no refund): a request reserves an
@@ -209,7 +209,7 @@ class Limits:
     # --- before a request ------------------------------------------------------------------------
 
     async def admit(self, tokens: float | Callable[[], float], priority: int) -> Permit:
-        """Wait for permission to send a request. `tokens` is what it is expected to be charged, asked when its turn comes."""
+        """Wait for permission to send a request that is expected to be charged `tokens`, asked when its turn comes."""
         await self._line.acquire(priority)
         try:
             await self._pace()
@@ -361,7 +361,7 @@ class Limits:
 
 
 class _Pacer:
-    """aiolimiter at one rate: short periods make it exact and first in first out; a period holds at least one request."""
+    """aiolimiter at one rate: short periods make it exact and first in first out; each holds at least one request."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate

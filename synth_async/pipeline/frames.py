@@ -1,10 +1,10 @@
 """The kinds of journal frames that a run writes, and the records that are read back from them.
 
-    task              a planned task, before its first request (topic, sample, facets, rendered prompt)
-    answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
-    topics            the topics that a batch brought
-    accept, reject    a decision, with the fingerprint of the config that made it
-    manifest          what `run.json` held, so that it can be made again
+task              a planned task, before its first request (topic, sample, facets, rendered prompt)
+answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
+topics            the topics that a batch brought
+accept, reject    a decision, with the fingerprint of the config that made it
+manifest          what `run.json` held, so that it can be made again
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes)
     return Frame(request.key, ANSWER[request.stage], {"attempt": attempt, "endpoint": endpoint}, body)
 
 
-def decision_frame(
-    key: str, fingerprint: str, drop: Drop | None, verdict: Verdict | None, *, in_place: bool
-) -> Frame:
+def decision_frame(key: str, fingerprint: str, drop: Drop | None, verdict: Verdict | None, *, in_place: bool) -> Frame:
     """The frame of a decision. `in_place`: it stands for an earlier one, at that one's position in the order."""
     fields: dict[str, Any] = {"fp": fingerprint}
     if in_place:

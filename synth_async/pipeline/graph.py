@@ -252,7 +252,7 @@ class Graph:
         self._wake()
 
     def _leave_undecided(self) -> None:
-        """The transport gave up: nothing is decided, what was answered is in the journal, the next run goes on from it."""
+        """The transport gave up: nothing is decided, what was answered is journaled, the next run goes on from it."""
         self._planner.note_undecided()
         self._wake()
 

@@ -56,19 +56,20 @@ def check_manifest(
 
 def _check_format(folder: RunFolder, earlier: Mapping[str, Any]) -> None:
     if earlier.get("format", 0) > FORMAT:
-        raise UsageError(f"{folder.manifest}: written by a newer version ({earlier.get('synth_async')}); upgrade synth-async")
+        raise UsageError(
+            f"{folder.manifest}: written by a newer version ({earlier.get('synth_async')}); upgrade synth-async"
+        )
 
 
-def _check_generation(
-    folder: RunFolder, config: Config, earlier: Mapping[str, Any], *, accept_change: bool
-) -> bool:
+def _check_generation(folder: RunFolder, config: Config, earlier: Mapping[str, Any], *, accept_change: bool) -> bool:
     then, now = earlier.get("parts", {}).get("generate", {}), describe_parts(config)["generate"]
     changes = diff_parts({"generate": then}, {"generate": orjson.loads(orjson.dumps(now))})
     if changes and not accept_change:
         listed = "\n".join(f"  {change}" for change in changes)
         raise UsageError(
             f"{folder.path}: the run was made with another generation config:\n{listed}\n"
-            "Choose another folder with --out, put the config back, or go on with both kinds in one dataset: --accept-change"
+            "Choose another folder with --out, put the config back,"
+            " or go on with both kinds in one dataset: --accept-change"
         )
     return bool(changes)
 

@@ -52,9 +52,7 @@ class JournalState:
         return not (self.tasks or self.answers or self.topic_batches)
 
 
-def scan(
-    journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]], *, fingerprint: str
-) -> JournalState:
+def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]], *, fingerprint: str) -> JournalState:
     """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order.
 
     `stale` are the keys whose last decision bears another fingerprint than `fingerprint`.
@@ -159,7 +157,7 @@ class Replay:
         return ends
 
     def run(self, *, offline: bool) -> None:
-        """Confirm or make again every decision, then collect what is left to do in `backlog` (places of task frames)."""
+        """Confirm or make again every decision, then collect what is left in `backlog` (places of task frames)."""
         tally = self._ledger.tally
         tally.asked = len(self._state.tasks)
         tally.answered = self._state.generated
@@ -232,7 +230,7 @@ class Replay:
         return True
 
     def _decide_again(self, task: Task, frame: Frame, *, offline: bool) -> bool:
-        """Today's decision from the journaled answers, in the place of the earlier one; False when a verdict is missing."""
+        """Today's decision from the journaled answers, in the earlier one's place; False when a verdict is missing."""
         if _was_refused(frame):
             self._ledger.rejected(task, drop_of(frame), None, None, in_place=True)
             self._planner.note_decided(accepted=False, live=False)
@@ -285,7 +283,7 @@ class Replay:
         return drop, candidate.example, verdict
 
     def verdict(self, candidate: Candidate) -> Verdict | Drop | None:
-        """The journaled verdict on a candidate; None when there is none yet, or a malformed one that may be asked for again."""
+        """The journaled verdict on a candidate; None when there is none, or a malformed one that may be asked again."""
         judge = self._config.judge
         if judge is None:
             return None

@@ -67,8 +67,8 @@ class Run:
     folder: RunFolder
     resolved: Mapping[str, ResolvedEndpoint]
     options: RunOptions = field(default_factory=RunOptions)
-    on_progress: Callable[[Snapshot], None] = lambda snapshot: None
-    on_note: Callable[[str], None] = lambda note: None
+    on_progress: Callable[[Snapshot], None] = lambda _: None
+    on_note: Callable[[str], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
     metrics: dict[str, Any] = field(default_factory=dict)
     _graph: Graph | None = None
@@ -252,7 +252,9 @@ class Run:
         if journal.torn_bytes:
             self.on_note(f"the journal ended in {journal.torn_bytes} torn bytes; they were set aside in a .torn file")
         if journal.damaged_frames:
-            self.on_note(f"{journal.damaged_frames} damaged journal lines were skipped; what they held is asked for again")
+            self.on_note(
+                f"{journal.damaged_frames} damaged journal lines were skipped; what they held is asked for again"
+            )
         for file in (dataset, rejects):
             if file.rewritten and not state_is_new:
                 self.on_note(f"{file.path.name} was brought in line with the journal")

@@ -1,4 +1,4 @@
-"""Where topics come from while a run goes on: batches asked of the model, or a file. Both are journaled as they are taken."""
+"""Where topics come from while a run goes on: batches asked of the model, or a file. What is taken is journaled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 
 from synth_async.config.models import Config
 from synth_async.errors import RequestRejected, TransientFailure
@@ -77,7 +78,7 @@ class TopicSource:
         rows = [(topic.text, topic.category) for topic in self._listed]
         for start in range(0, len(rows), _FILE_BATCH):
             self._take(NO_KEY, len(self._ends), rows[start : start + _FILE_BATCH], asked=0, most=_FILE_BATCH)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     # --- the model -------------------------------------------------------------------------------
 

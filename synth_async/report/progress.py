@@ -98,7 +98,9 @@ class LineProgress:
         since_s, before = self._first
         rate = (accepted - before) / max(state.elapsed_s - since_s, 1e-9)
         left = f", about {duration((state.target - accepted) / rate)} left" if rate > 0 else ""
-        self._say(f"{accepted:,}/{state.target:,} accepted, {60 * rate:,.0f} a minute{left}, {', '.join(_facts(state))}")
+        self._say(
+            f"{accepted:,}/{state.target:,} accepted, {60 * rate:,.0f} a minute{left}, {', '.join(_facts(state))}"
+        )
 
     def note(self, text: str) -> None:
         """A line."""

@@ -21,7 +21,7 @@ __all__ = ["Candidate", "Curation", "Rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example that has passed everything that costs nothing. `screened` is the size of the index it was looked up in."""
+    """An example that has passed all that costs nothing. `screened` is the size of the index it was looked up in."""
 
     example: Example
     sketch: Sketch | None
@@ -54,7 +54,7 @@ class Curation:
         return Rejected(example, None) if isinstance(example, Drop) else example
 
     def examine(self, task: Task, completion: Completion) -> Candidate | Rejected:
-        """A candidate for the judge, or why it is none: an accepted example is in the index, so its like cannot get in."""
+        """A candidate for the judge, or why it is none: the like of an accepted example can never get in."""
         example = self.read(task, completion)
         if isinstance(example, Rejected):
             return example

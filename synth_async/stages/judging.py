@@ -1,8 +1,8 @@
 """The judge: a rubric of named criteria scored 1-5, asked in a way that the example cannot answer for itself.
 
 The example reaches the judge as JSON on one line inside a fence with a random nonce. Text in a JSON string has no line
-breaks and no bare quotes, so the example can neither close the fence nor add a line outside it. The nonce is drawn for each
-request and left out of the key, so that a verdict is found again after a restart.
+breaks and no bare quotes, so the example can neither close the fence nor add a line outside it. The nonce is drawn for
+each request and left out of the key, so that a verdict is found again after a restart.
 """
 
 from __future__ import annotations
@@ -127,4 +127,6 @@ def low_score(judge: Judge, verdict: Verdict) -> Drop | None:
     """A drop when the mean is below `min_score`; the bound itself passes."""
     if verdict.score >= judge.min_score:
         return None
-    return Drop(Stage.JUDGE, DropReason.LOW_SCORE, f"{verdict.score:g} < {judge.min_score:g}: {verdict.reason}".rstrip(": "))
+    return Drop(
+        Stage.JUDGE, DropReason.LOW_SCORE, f"{verdict.score:g} < {judge.min_score:g}: {verdict.reason}".rstrip(": ")
+    )

@@ -1,4 +1,4 @@
-"""The lines of `dataset.jsonl` and `rejects.jsonl`, byte for byte the same whenever they are made from the same journal."""
+"""The lines of `dataset.jsonl` and `rejects.jsonl`: from the same journal always the same bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dataset_line(config: Config, example: Example, verdict: Verdict | None) -> b
 
 
 def rejects_line(config: Config, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> bytes:
-    """`{"id", "stage", "reason", "detail", "messages"?, "metadata"}` and a LF; `messages` where the answer was readable."""
+    """`{"id", "stage", "reason", "detail", "messages"?, "metadata"}` and a LF; `messages` where they could be read."""
     line: dict[str, Any] = {"id": task.id, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
     if example is not None:
         line["messages"] = example.messages

@@ -7,7 +7,14 @@ from functools import lru_cache
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-__all__ = ["GENERATION_FORMAT", "GENERATION_FORMAT_TURNS", "GENERATION_PROMPT", "JUDGE_PROMPT", "TOPICS_PROMPT", "render"]
+__all__ = [
+    "GENERATION_FORMAT",
+    "GENERATION_FORMAT_TURNS",
+    "GENERATION_PROMPT",
+    "JUDGE_PROMPT",
+    "TOPICS_PROMPT",
+    "render",
+]
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
@@ -24,7 +31,8 @@ It must agree with this document:
 </document>
 {% endif %}
 Write {{ count }} diverse and specific seed topics. Each names one concrete situation in which somebody writes to the \
-assistant. Cover common cases, edge cases and tricky scenarios, and different kinds of people.
+assistant. Cover common cases, edge cases and tricky scenarios, and different kinds of people. This time, lean towards \
+{{ angle }}.
 One topic per line, plain text, no numbering, no bullets, no headings, nothing else.
 {% if known %}
 These exist already; write none of them again, nor a paraphrase:
@@ -57,8 +65,8 @@ Category: {{ category }}
 Write one realistic conversation about this topic: what a real customer or user would write, in the tone that is asked \
 for, with concrete details; and the reply of a helpful assistant that resolves it with correct, specific next steps.
 {% if variation > 1 %}
-This is variation {{ variation }} on the topic: take another person, other details and another angle than comes to mind \
-first.
+This is variation {{ variation }} on the topic: take another person, other details and another angle than the first \
+that comes to mind.
 {% endif %}
 {% if turns > 1 %}
 The conversation has {{ turns }} user turns, each answered by the assistant.

@@ -19,10 +19,23 @@ PARALLEL_BATCHES = 8
 """Batches in flight at once; batch k is told topics of the batches up to k - 8 only, so its prompt does not wait."""
 
 DRY_BATCHES = 3
+
+_ANGLES = (
+    "everyday cases that come up all the time",
+    "edge cases that are rare but real",
+    "tricky cases in which the obvious answer is wrong",
+    "people who are new to it and use their own words",
+    "experts who ask about details",
+    "people who are upset, worried or in a hurry",
+    "several problems at once",
+    "cases in which money, deadlines or risk are at stake",
+)
+"""What a batch leans towards, in turn: batches that do not see one another still bring different topics."""
+
 _DRY_SHARE = 0.10
 _KNOWN_SHOWN = 40
 _LONGEST = 400
-_SIMILARITY = 0.85
+_SIMILARITY = 0.90
 _SHINGLE = 3
 # A mark needs the space behind it: "3D printer", "24-hour refund" and "1.5 kg parcel" begin with what they are about.
 _LEADING_MARK = re.compile(r"(?:[-*+•‣–—>]+|[(\[]?\d{1,5}[.):\]]|\(?[a-zA-Z]\)|topic(?: \d{1,5})?:)\s+", re.IGNORECASE)
@@ -33,7 +46,9 @@ _THOUGHTS = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|\Z)", re.IGNORECA
 _THOUGHTS_END = re.compile(r".*</(?:think|thinking|thought)>", re.IGNORECASE | re.DOTALL)
 
 
-def topics_request(config: Config, context: str, batch: int, count: int, known: Sequence[str], model: str) -> ChatRequest:
+def topics_request(
+    config: Config, context: str, batch: int, count: int, known: Sequence[str], model: str
+) -> ChatRequest:
     """The request for batch number `batch` (from 0): `count` topics, none of them like the `known` ones shown to it."""
     shown = random.Random(f"{config.seed}/topics/{batch}").sample(list(known), min(_KNOWN_SHOWN, len(known)))
     settings = config.topics
@@ -44,6 +59,7 @@ def topics_request(config: Config, context: str, batch: int, count: int, known: 
         context=context,
         count=count,
         known=shown,
+        angle=_ANGLES[batch % len(_ANGLES)],
     )
     messages: tuple[Message, ...] = ({"role": "user", "content": prompt},)
     key = request_key(

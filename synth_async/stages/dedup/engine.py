@@ -117,8 +117,8 @@ class Deduplicator:
     def find(self, sketch: Sketch, *, since: int = 0) -> Match | None:
         """The kept document that this one repeats, or None. Changes nothing.
 
-        Among near-duplicates it is the first, by agreement of the signatures, that is above the threshold. `since` is the
-        length at an earlier look-up that found nothing: only what was added after it is looked at.
+        Among near-duplicates it is the first, by agreement of the signatures, that is above the threshold. `since` is
+        the length at an earlier look-up that found nothing: only what was added after it is looked at.
         """
         exact = self._ordinal_of.get(sketch.exact)
         if exact is not None:
