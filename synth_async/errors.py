@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
+    "Busy",
     "ConfigError",
     "ConfigProblem",
     "DiskFailure",
@@ -128,6 +129,10 @@ class RateLimited(RequestFailure):
     def __init__(self, message: str, *, hint_s: float | None = None) -> None:
         self.hint_s = hint_s
         super().__init__(message)
+
+
+class Busy(RequestFailure):
+    """An endpoint that is away, or pauses, and a request that may go elsewhere: nothing was sent."""
 
 
 class TransientFailure(RequestFailure):

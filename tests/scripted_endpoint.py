@@ -26,7 +26,6 @@ import orjson
 from aiohttp import web
 
 from synth_async.config import load_config, resolve_endpoint
-from synth_async.pipeline.endpoints import used_endpoints
 from synth_async.pipeline.run import Run, RunOptions
 from synth_async.store.run_folder import RunFolder
 
@@ -206,7 +205,7 @@ def prepared_run(folder: Path, tree: dict[str, Any], **options: bool) -> Run:
     """A run in `folder/run`, not driven yet."""
     loaded = load_config(write_config(folder, tree))
     endpoints = loaded.config.endpoints
-    resolved = {name: resolve_endpoint(name, endpoints[name], os.environ) for name in used_endpoints(loaded.config)}
+    resolved = {name: resolve_endpoint(name, endpoints[name], os.environ) for name in loaded.config.used_endpoints}
     return Run(loaded, RunFolder(folder / "run"), resolved, RunOptions(**options))
 
 

@@ -220,6 +220,48 @@ def simulate(
     exit_on_error(lambda: simulate_endpoint(port, changes, settings or [], any_model=any_model))
 
 
+@app.command()
+def bench(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Measure its endpoints; without: the embedded one.")
+    ] = None,
+    *,
+    client: Annotated[bool, typer.Option("--client", help="The client alone, and not a whole run.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400, help="How long requests are sent; default: 30.")
+    ] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Stop when so many were sent.")] = None,
+    rpm: Annotated[float | None, typer.Option(min=0.0, help="Embedded endpoint: requests per minute; 0: any.")] = None,
+    tpm: Annotated[float | None, typer.Option(min=0.0, help="Embedded endpoint: tokens per minute; 0: any.")] = None,
+    latency: Annotated[float | None, typer.Option(min=0.0, help="Embedded endpoint: median latency, seconds.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Embedded endpoint: max_tokens of a request.")] = None,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Embedded endpoint: requests open at once.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a config key; without CONFIG, one of `simulation`."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Send to an endpoint elsewhere, which may cost money.")] = False,
+    as_json: AsJson = False,
+    chart: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Throughput over time against the limit: .svg or .html.")
+    ] = None,
+) -> None:
+    """Measure throughput against rate limits.
+
+    Of a whole run in a folder that is thrown away, or of the client alone; against the embedded endpoint (3,000 RPM,
+    600,000 TPM, 1 s of latency) or those of a config.
+    """
+    from synth_async.cli.benching import BenchWishes, run_bench
+
+    embedded = {"rpm": rpm, "tpm": tpm, "latency": latency}
+    wishes = BenchWishes(
+        config, client, seconds, requests, embedded, max_tokens, in_flight, overrides or [], yes, as_json, chart
+    )
+    exit_on_error(lambda: run_bench(wishes))
+
+
 def main() -> None:
     """Entry point of the console script."""
     begin_start_up()

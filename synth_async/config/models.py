@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 SIMULATOR = "simulator"
 """The `base_url` (and the model name) of the embedded endpoint."""
@@ -24,6 +24,14 @@ class _Section(BaseModel):
 Share = Annotated[float, Field(gt=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+EndpointNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+"""One endpoint, or several that serve a stage together; the first one's model and `extra_body` name the answers."""
 
 
 class Price(_Section):
@@ -143,8 +151,8 @@ class Topics(_Section):
     """Topics asked of the model for the first round; none: half the target."""
     file: Path | None = None
     """Text (one topic a line) or JSONL (`topic`, optional `category`), UTF-8; then no model is asked."""
-    endpoint: str | None = None
-    """Name of the endpoint that is asked; none: the only one."""
+    endpoint: EndpointNames | None = None
+    """Name of the endpoint that is asked, or a list of names that share the work; none: the only one."""
     temperature: Temperature = 1.0
     """Sampling temperature."""
     max_tokens: PositiveInt | None = 2048
@@ -158,8 +166,8 @@ class Topics(_Section):
 class Generation(_Section):
     """How examples are asked for."""
 
-    endpoint: str | None = None
-    """Name of the endpoint that is asked; none: the only one."""
+    endpoint: EndpointNames | None = None
+    """Name of the endpoint that is asked, or a list of names that share the work; none: the only one."""
     examples_per_topic: PositiveInt = 3
     """Completions per topic in the first round."""
     max_examples_per_topic: PositiveInt = 30
@@ -258,8 +266,8 @@ DEFAULT_TONES = ("polite", "frustrated", "confused", "in a hurry", "formal", "ch
 class Judge(_Section):
     """The rubric, and who applies it. `judge: null` turns judging off."""
 
-    endpoint: str | None = None
-    """Name of the endpoint that is asked; none: the only one."""
+    endpoint: EndpointNames | None = None
+    """Name of the endpoint that is asked, or a list of names that share the work; none: the only one."""
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)] = DEFAULT_CRITERIA
     """The rubric: a list of names, of mappings, or a mapping from name to description."""
     min_score: Annotated[float, Field(ge=1, le=5)] = 4.0
@@ -356,10 +364,11 @@ class Config(_Section):
                 continue
             if section.endpoint is None and len(self.endpoints) > 1:
                 raise ValueError(f"{stage}.endpoint: several endpoints, name one of {', '.join(self.endpoints)}")
-            if section.endpoint is not None and section.endpoint not in self.endpoints:
-                raise ValueError(
-                    f"{stage}.endpoint: no endpoint is named {section.endpoint!r}, there is {', '.join(self.endpoints)}"
-                )
+            for name in section.endpoint or ():
+                if name not in self.endpoints:
+                    raise ValueError(
+                        f"{stage}.endpoint: no endpoint is named {name!r}, there is {', '.join(self.endpoints)}"
+                    )
         return self
 
     @property
@@ -373,10 +382,15 @@ class Config(_Section):
         stages = ["generation"]
         stages += ["topics"] if self.topics.file is None else []
         stages += ["judge"] if self.judge is not None else []
-        used = {self.endpoint_of(stage) for stage in stages}
+        used = {name for stage in stages for name in self.endpoints_of(stage)}
         return [name for name in self.endpoints if name in used]
 
-    def endpoint_of(self, stage: str) -> str:
-        """Name of the endpoint that serves a stage: `topics`, `generation` or `judge`."""
+    def endpoints_of(self, stage: str) -> tuple[str, ...]:
+        """Names of the endpoints that serve a stage: `topics`, `generation` or `judge`."""
         section = getattr(self, stage)
-        return (section.endpoint if section is not None else None) or next(iter(self.endpoints))
+        named: tuple[str, ...] | None = section.endpoint if section is not None else None
+        return tuple(dict.fromkeys(named)) if named else (next(iter(self.endpoints)),)
+
+    def endpoint_of(self, stage: str) -> str:
+        """Name of the first endpoint that serves a stage: its model is the one that was configured."""
+        return self.endpoints_of(stage)[0]

@@ -28,6 +28,7 @@ def json_schema() -> dict[str, Any]:
             if key in sections.get(name, {}).get("properties", {}):
                 sections[name]["properties"][key]["description"] = description
     _allow_short_criteria(schema["$defs"])
+    _allow_one_name(schema["$defs"])
     _allow_false(schema["$defs"]["Filters"]["properties"])
     return {"$schema": DIALECT, **schema, "title": "synth-async config"}
 
@@ -72,6 +73,12 @@ def _allow_short_criteria(definitions: dict[str, Any]) -> None:
     ]
     kept = {key: value for key, value in long.items() if key in ("default", "description", "title")}
     definitions["Judge"]["properties"]["criteria"] = {"anyOf": forms, **kept}
+
+
+def _allow_one_name(definitions: dict[str, Any]) -> None:
+    """One endpoint by its name alone, as well as a list of names."""
+    for section in ("Topics", "Generation", "Judge"):
+        definitions[section]["properties"]["endpoint"]["anyOf"].insert(0, {"type": "string"})
 
 
 def _allow_false(properties: dict[str, Any]) -> None:

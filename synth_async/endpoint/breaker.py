@@ -61,6 +61,11 @@ class Breaker:
         return self._ever_answered
 
     @property
+    def has_answered_or_failed(self) -> bool:
+        """Whether anything is known of the endpoint: before the first answer it is neither away nor there."""
+        return self._ever_answered or self._ever_connected or self._failures > 0
+
+    @property
     def last_message(self) -> str:
         """What the last failure said, for the progress line."""
         return self._last_message

@@ -20,6 +20,7 @@ __all__ = ["LimitWindow", "SeenLimits", "read_limits", "seconds_until"]
 
 DAY_S = 86_400.0
 MINUTE_S = 60.0
+_PERIOD_S = {"day": DAY_S, "hour": 3600.0, "minute": MINUTE_S}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _EARLIEST_UNIX_TIME = 1e9
@@ -38,14 +39,6 @@ class LimitWindow:
     reset_s: float | None = None
     period_s: float | None = None
 
-    @property
-    def implied_period_s(self) -> float | None:
-        """The period of the limit, if the reset says when a steadily refilled bucket is full again."""
-        used = self.limit - self.remaining if self.remaining is not None else 0.0
-        if self.reset_s is None or used <= 0:
-            return None
-        return self.reset_s * self.limit / used
-
 
 @dataclass(frozen=True, slots=True)
 class SeenLimits:
@@ -57,26 +50,29 @@ class SeenLimits:
 
 def read_limits(raw_headers: Iterable[tuple[bytes, bytes]], *, now_s: float) -> SeenLimits:
     """The limits in the headers of an answer; what cannot be read is passed over. `now_s` is the wall clock."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[tuple[str, float | None], dict[str, float]] = {}
     for name, value in raw_headers:
         if b"ratelimit" not in name.lower() or (match := _NAME.match(name.lower())) is None:
             continue
         part, kind, period, other_kind, other_part = (group.decode() if group else "" for group in match.groups())
         number = _read(part or other_part, value.decode("latin-1").strip(), now_s)
         if number is not None:
-            window = found.setdefault(kind or other_kind, {})
-            window[part or other_part] = number
-            if period:
-                window["period"] = {"day": DAY_S, "hour": 3600.0, "minute": MINUTE_S}[period]
-    return SeenLimits(_window(found.get("requests")), _window(found.get("tokens")))
+            found.setdefault((kind or other_kind, _PERIOD_S.get(period)), {})[part or other_part] = number
+    return SeenLimits(_shortest(found, "requests"), _shortest(found, "tokens"))
 
 
-def _window(parts: dict[str, float] | None) -> LimitWindow | None:
-    if not parts or parts.get("limit", 0.0) <= 0:
+def _shortest(found: dict[tuple[str, float | None], dict[str, float]], kind: str) -> LimitWindow | None:
+    """Some servers tell a limit per minute and one per day: requests are paced by the shorter period."""
+    windows = (_window(parts, period_s) for (its_kind, period_s), parts in found.items() if its_kind == kind)
+    return min((one for one in windows if one is not None), key=lambda one: one.period_s or MINUTE_S, default=None)
+
+
+def _window(parts: dict[str, float], period_s: float | None) -> LimitWindow | None:
+    if parts.get("limit", 0.0) <= 0:
         return None
     remaining = parts.get("remaining")
     known = None if remaining is None or remaining < 0 else remaining
-    return LimitWindow(parts["limit"], known, parts.get("reset"), parts.get("period"))
+    return LimitWindow(parts["limit"], known, parts.get("reset"), period_s)
 
 
 def _read(part: str, value: str, now_s: float) -> float | None:
@@ -93,7 +89,8 @@ def seconds_until(value: str, *, now_s: float) -> float | None:
     """Seconds that a reset leaves, never negative; None when it cannot be read."""
     compact = value.replace(" ", "")
     if (parts := _PART.findall(compact)) and "".join(map("".join, parts)) == compact:
-        return float(sum(float(amount) * _UNIT_S[unit] for amount, unit in parts))
+        span_s = float(sum(float(amount) * _UNIT_S[unit] for amount, unit in parts))
+        return span_s if math.isfinite(span_s) else None
     try:
         number = float(compact)
     except ValueError:

@@ -25,6 +25,9 @@ _GROWTH_ABOVE_REFUSAL_PER_S = 0.0005
 _GROWTH_DOUBLES_AFTER_S = 10.0
 """Above the rate that was refused it grows slowly at first, and faster the longer nothing was refused."""
 
+_LEAST_USED = 1 / 16
+"""A rate of which less than this share was used since the last refusal stays: nobody knows whether more is allowed."""
+
 _NEAR_REFUSAL = 0.98
 _SLOWEST = 0.05
 
@@ -85,24 +88,31 @@ class RateFinder:
         else:
             found = rate if measured is None else max(measured, rate * _DEEPEST_CUT)
             self._rate = min(rate * _CUT, found)
-        self._rate = max(self._rate, _SLOWEST)
+        self._rate = max(self._rate, _SLOWEST if self._ceiling is None else min(_SLOWEST, self._ceiling))
         self._refused_rate = self._rate
         self._limited_at = self._grown_at = self._since = now
         self._taken = 0.0
 
     def _measured(self, now: float) -> float | None:
-        """Units per second since the last refusal, when that was long enough to tell."""
-        if self._since is None or now <= self._since:
+        """Units per second since the last refusal, when that was long enough to tell.
+
+        Where nothing was taken in since then, the server takes nothing at present: the pauses wait for that, and it says
+        nothing of the rate.
+        """
+        if self._since is None or now <= self._since or self._taken <= 0:
             return None
         elapsed_s = now - self._since
         return self._taken / elapsed_s if self._taken >= _ENOUGH_TAKEN or elapsed_s >= _ENOUGH_S else None
+
+    def _is_used(self, now: float) -> bool:
+        return self._since is not None and self._taken >= _LEAST_USED * self._rate * (now - self._since)
 
     def _grow(self, now: float) -> None:
         elapsed_s, self._grown_at = max(0.0, now - self._grown_at), now
         near = self._refused_rate * _NEAR_REFUSAL
         if self._rate < near:
             self._rate = min(near, self._rate * (1 + _GROWTH_PER_S * elapsed_s))
-        elif math.isfinite(self._refused_rate):
+        elif math.isfinite(self._refused_rate) and self._is_used(now):
             patience = 1 + max(0.0, now - self._limited_at) / _GROWTH_DOUBLES_AFTER_S
             self._rate *= 1 + _GROWTH_ABOVE_REFUSAL_PER_S * patience * elapsed_s
         if self._ceiling is not None:

@@ -26,6 +26,7 @@ from aiolimiter import AsyncLimiter
 from synth_async.endpoint.breaker import Breaker
 from synth_async.endpoint.headers import MINUTE_S, SeenLimits
 from synth_async.endpoint.learning import Charge, RateFinder, TokenAccounting
+from synth_async.errors import Busy
 
 __all__ = ["Limits", "Permit", "TokenBudget"]
 
@@ -42,6 +43,9 @@ _LONGEST_TRUSTED_S = 65.0
 """Limits are per minute: a longer hint is tried out after this long, and after twice as long each time it holds."""
 
 _LONGEST_TRIAL_S = 1800.0
+_SHORT_WAIT_S = 2.0
+"""A request that may go elsewhere does so when it would have to wait longer."""
+
 _SLOT_HINT_S = 0.5
 _SLOTS_KEPT = 0.97
 _FIRST_CAP = 32
@@ -208,16 +212,38 @@ class Limits:
 
     # --- before a request ------------------------------------------------------------------------
 
-    async def admit(self, tokens: float | Callable[[], float], priority: int) -> Permit:
-        """Wait for permission to send a request that is expected to be charged `tokens`, asked when its turn comes."""
+    @property
+    def waiting(self) -> int:
+        """Requests in line."""
+        return len(self._line)
+
+    def per_second(self, mean_tokens: float, mean_latency_s: float) -> float | None:
+        """Requests a second that can be sent, by the rates and slots that are known; None while nothing is."""
+        now = anyio.current_time()
+        requests, tokens = self._request_rate.rate(now), self._token_rate.rate(now)
+        known = [requests] if requests is not None else []
+        known += [tokens / mean_tokens] if tokens is not None and mean_tokens > 0 else []
+        known += [self._cap / mean_latency_s] if mean_latency_s > 0 else []
+        return min(known, default=None)
+
+    def away_s(self) -> float:
+        """Seconds until a request could be sent, as far as pauses and the breaker go; 0 when it could be now."""
+        now = anyio.current_time()
+        return max(0.0, self._resume_at - now, self._breaker.wait_s(now, self.in_flight))
+
+    async def admit(self, tokens: float | Callable[[], float], priority: int, *, patient: bool = True) -> Permit:
+        """Wait for permission to send a request that is expected to be charged `tokens`, asked when its turn comes.
+
+        One that is not `patient` raises `Busy` where the endpoint is away or in a pause, to be taken elsewhere.
+        """
         await self._line.acquire(priority)
         try:
             await self._pace()
             expected = tokens() if callable(tokens) else tokens
             await self._reserve(expected)
             try:
-                await self._until_clear()
-            except asyncio.CancelledError:
+                await self._until_clear(patient=patient)
+            except (asyncio.CancelledError, Busy):
                 self._give_back(expected)
                 raise
             return self._sent(expected)
@@ -263,7 +289,7 @@ class Limits:
         if self._budget is not None:
             self._budget.settle(tokens, 0.0, anyio.current_time())
 
-    async def _until_clear(self) -> None:
+    async def _until_clear(self, *, patient: bool) -> None:
         """Wait until there is no pause, the breaker lets a request go, and a slot is free."""
         while True:
             now = anyio.current_time()
@@ -271,6 +297,8 @@ class Limits:
             has_slot = self.in_flight < int(self._cap) and not (self._on_trial and self.in_flight)
             if wait_s <= 0 and has_slot:
                 return
+            if not patient and (wait_s > _SHORT_WAIT_S or self._on_trial) and self._breaker.has_answered_or_failed:
+                raise Busy(f"not sent: {wait_s:.0f} s to wait")
             self._changed.clear()
             with anyio.move_on_after(wait_s if wait_s > 0 else None):
                 await self._changed.wait()
@@ -280,14 +308,17 @@ class Limits:
     def close_permit(self, reserved: float, used: float | None) -> None:
         """A request is over (called by its permit, once)."""
         self.in_flight -= 1
-        if self._budget is not None and used is not None and (not self.charges_reserved or used in (0.0, reserved)):
-            self._budget.settle(reserved, used, anyio.current_time())
+        if self._budget is not None and used is not None:
+            # Where the server charges reservations, a smaller use is no refund; a larger one was a wrong estimate.
+            charged = max(used, reserved) if self.charges_reserved and used > 0 else used
+            self._budget.settle(reserved, charged, anyio.current_time())
         self._changed.set()
 
     def note_answered(self, charge: Charge | None = None, seen: SeenLimits | None = None) -> None:
         """An answer came, with its tokens and what its headers say of the limits."""
         self._limited_in_a_row = 0
         self._on_trial = False
+        self._hinted_until = 0.0
         self._trial_after_s = _LONGEST_TRUSTED_S
         if self._cap < self.max_in_flight:
             self._cap = min(self.max_in_flight, self._cap + (1.0 if self._slow_start else 1 / self._cap))

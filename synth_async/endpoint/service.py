@@ -7,6 +7,7 @@ to the retry policy, an endpoint that has gone away to the breaker, a bad answer
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, St
 from synth_async.records import ChatRequest, Completion, Stage
 from synth_async.stages.parsing import MalformedBody, read_completion
 
-__all__ = ["Endpoint", "EndpointCounts", "KeepAnswer"]
+__all__ = ["Endpoint", "EndpointCounts", "Exchange", "KeepAnswer"]
 
 KeepAnswer = Callable[[bytes], None]
 """Called with the raw body of an answer before anything looks at it: the journal."""
@@ -49,6 +50,40 @@ class EndpointCounts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     latency_sum_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that was sent, for a listener: what was asked, when, and what came of it.
+
+    Times are seconds of the event loop's clock. `status` is `answered`, `http_429`, the kind of a `TransientFailure`,
+    `http_400` and its like for a request refused for good, `refused` where the endpoint refuses everything,
+    `respelt` where it did not understand the request and is asked in other words, `abandoned` where nobody waited.
+    """
+
+    request: ChatRequest
+    asked_at: float
+    sent_at: float
+    ended_at: float
+    status: str
+    completion: Completion | None
+
+
+def _status_of(error: BaseException | None, completion: Completion | None) -> str:
+    if completion is not None:
+        return "answered"
+    match error:
+        case None:
+            return "respelt"
+        case RateLimited():
+            return "http_429"
+        case TransientFailure():
+            return error.kind
+        case RequestRejected():
+            return f"http_{error.status}"
+        case EndpointRefused():
+            return "refused"
+    return "abandoned"
 
 
 class _TokenEstimate:
@@ -90,6 +125,7 @@ class Endpoint:
         self.name = name
         self.settings = settings
         self.counts = EndpointCounts()
+        self.on_exchange: Callable[[Exchange], None] | None = None
         self.breaker = Breaker(name, give_up_after_s=give_up_after_s)
         self.limits = Limits(
             rpm=settings.rpm,
@@ -108,23 +144,23 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.limits!r}>"
 
-    async def ask(self, request: ChatRequest, keep: KeepAnswer) -> Completion:
-        """The completion for a request, kept before it is read.
+    async def ask(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool = True) -> Completion:
+        """The completion for a request, kept before it is read. Where it is not `patient`, see `Limits.admit`.
 
         Raises `TransientFailure` when the attempts are used up (the task stays undecided), `RequestRejected` when this
         one request is refused for good, `EndpointRefused` and `StoppedEarly` when the run cannot go on.
         """
         try:
-            return await self._persist(request, keep)
+            return await self._persist(request, keep, patient=patient)
         except (EndpointRefused, StoppedEarly) as over:
             self._over = over
             raise
 
-    async def _persist(self, request: ChatRequest, keep: KeepAnswer) -> Completion:
+    async def _persist(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool) -> Completion:
         failed = 0
         while True:
             try:
-                completion = await self._attempt(request, keep)
+                completion = await self._attempt(request, keep, patient=patient)
                 if completion is not None:
                     return completion
             except RateLimited as limited:
@@ -148,6 +184,20 @@ class Endpoint:
     def mean_latency_s(self) -> float:
         """Mean seconds from sending a request to its answer; 0 before the first one."""
         return self.counts.latency_sum_s / self.counts.answered if self.counts.answered else 0.0
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether a request would not stand idle here: the endpoint answers, or it is time to try whether it does."""
+        return self.limits.away_s() <= 0 or not self.breaker.has_answered_or_failed
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that a request which joins the line now will probably stand in it."""
+        counts = self.counts
+        mean_tokens = (counts.prompt_tokens + counts.completion_tokens) / max(1, counts.answered)
+        per_second = self.limits.per_second(mean_tokens, self.mean_latency_s) or float(self.limits.cap)
+        has_slot = self.limits.in_flight < self.limits.cap
+        return self.limits.away_s() + (self.limits.waiting + (not has_slot)) / per_second
 
     def waiting_for(self) -> str:
         """Why this endpoint is not sent more, for the progress line; empty when nothing is wrong."""
@@ -175,10 +225,13 @@ class Endpoint:
         if failure.kind in ("http_503", "timeout"):
             self.limits.shrink()
 
-    async def _attempt(self, request: ChatRequest, keep: KeepAnswer) -> Completion | None:
+    async def _attempt(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool) -> Completion | None:
         """One admitted exchange; None when the server did not understand us, and another spelling may help."""
         dialect, body = self.dialect, self._body(request)
-        permit = await self.limits.admit(lambda: self._expected_tokens(request, len(body)), _PRIORITY[request.stage])
+        asked_at, completion = anyio.current_time(), None
+        permit = await self.limits.admit(
+            lambda: self._expected_tokens(request, len(body)), _PRIORITY[request.stage], patient=patient
+        )
         if self._over is not None:
             # Refused while this one stood in line: it is not sent as well.
             permit.settle(0.0)
@@ -206,6 +259,9 @@ class Endpoint:
             return None
         finally:
             permit.settle(used)
+            if self.on_exchange is not None:
+                status, now = _status_of(sys.exception(), completion), anyio.current_time()
+                self.on_exchange(Exchange(request, asked_at, permit.sent_at, now, status, completion))
 
     def _body(self, request: ChatRequest) -> bytes:
         settings = self.settings

@@ -11,16 +11,7 @@ from synth_async.endpoint.client import OpenAIClient
 from synth_async.endpoint.service import Endpoint
 from synth_async.endpoint.simulator.process import simulator_process
 
-__all__ = ["open_endpoints", "used_endpoints"]
-
-
-def used_endpoints(config: Config) -> list[str]:
-    """Names of the endpoints that some stage sends to, in the config's order."""
-    stages = ["generation"]
-    stages += ["topics"] if config.topics.file is None else []
-    stages += ["judge"] if config.judge is not None else []
-    used = {config.endpoint_of(stage) for stage in stages}
-    return [name for name in config.endpoints if name in used]
+__all__ = ["open_endpoints"]
 
 
 @asynccontextmanager

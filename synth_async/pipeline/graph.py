@@ -18,6 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from synth_async.config.models import Config, Judge
+from synth_async.endpoint.pool import EndpointPool
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
 from synth_async.pipeline.ledger import Ledger
@@ -34,6 +35,9 @@ __all__ = ["Graph"]
 
 _TASKS_AHEAD = 8
 """Tasks planned before a worker is free: enough that none waits, few enough that the plan follows the yield."""
+
+_SECTION: Mapping[Stage, str] = {Stage.TOPICS: "topics", Stage.GENERATE: "generation", Stage.JUDGE: "judge"}
+"""Stages that send requests, and the section of the config that says where to."""
 
 _SHORTEST_DRAIN_S = 1.0
 _OVER_TARGET = Drop(Stage.TARGET, DropReason.OVER_TARGET, "beyond the target; used first when it is raised")
@@ -61,6 +65,10 @@ class Graph:
         self._config = config
         self._context = context
         self._endpoints = endpoints
+        self._pools = {
+            stage: EndpointPool([endpoints[name] for name in config.endpoints_of(section) if name in endpoints])
+            for stage, section in _SECTION.items()
+        }
         self._planner = planner
         self._facets = facets
         self._curation = curation
@@ -204,12 +212,10 @@ class Graph:
     async def _ask_anew(self, request: ChatRequest, *, attempt: int) -> Completion:
         # A worker that finds work waiting never pauses in between, so this is where a stop reaches it.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        stage = {Stage.TOPICS: "topics", Stage.JUDGE: "judge"}.get(request.stage, "generation")
-        endpoint = self._endpoints[self._config.endpoint_of(stage)]
-        completion = await endpoint.ask(
-            request, lambda body: self._ledger.answered(request, attempt, endpoint.name, body)
+        completion, endpoint = await self._pools[request.stage].ask(
+            request, lambda name, body: self._ledger.answered(request, attempt, name, body)
         )
-        self._ledger.note_spent(endpoint.name, completion.usage.prompt, completion.usage.completion)
+        self._ledger.note_spent(endpoint, completion.usage.prompt, completion.usage.completion)
         self._ledger.tally.answered += request.stage is Stage.GENERATE
         return completion
 
@@ -293,7 +299,7 @@ class Graph:
 
     def _workers(self, stage: str) -> int:
         """As many as requests may be in flight, and a quarter more for those that wait to be retried."""
-        most = self._config.endpoints[self._config.endpoint_of(stage)].max_in_flight
+        most = sum(self._config.endpoints[name].max_in_flight for name in self._config.endpoints_of(stage))
         return most + most // 4 + 1
 
     def _explain(self, reason: StopReason) -> str:

@@ -61,7 +61,10 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Run:
-    """A run that can be driven once. `on_progress` is told twice a second; `interrupt` may be called at any time."""
+    """A run that can be driven once. `on_progress` is told twice a second; `interrupt` may be called at any time.
+
+    `on_endpoints` gets the endpoints as soon as they are open, so that one can listen to their exchanges.
+    """
 
     loaded: LoadedConfig
     folder: RunFolder
@@ -69,6 +72,7 @@ class Run:
     options: RunOptions = field(default_factory=RunOptions)
     on_progress: Callable[[Snapshot], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
+    on_endpoints: Callable[[Mapping[str, Endpoint]], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
     metrics: dict[str, Any] = field(default_factory=dict)
     _graph: Graph | None = None
@@ -138,6 +142,7 @@ class Run:
         try:
             async with open_endpoints(config, self.resolved) as endpoints:
                 self._endpoints = endpoints
+                self.on_endpoints(endpoints)
                 self._graph = Graph(
                     config,
                     context,
@@ -204,8 +209,11 @@ class Run:
             self.tally.earlier_elapsed_s + elapsed_s,
             sum(endpoint.limits.in_flight for endpoint in self._endpoints.values()),
             self._utilisation(elapsed_s),
-            "; ".join(why for endpoint in self._endpoints.values() if (why := endpoint.waiting_for())),
+            self._waiting_for(),
         )
+
+    def _waiting_for(self) -> str:
+        return "; ".join(why for endpoint in self._endpoints.values() if (why := endpoint.waiting_for()))
 
     def _utilisation(self, elapsed_s: float) -> dict[str, dict[str, float | None]]:
         """Share of each declared limit that was used, 0-1; None where none is declared."""
@@ -231,6 +239,7 @@ class Run:
                 "target": self.config.target,
                 "utilisation": self._utilisation(elapsed_s),
                 "undecided": planner.undecided,
+                "waiting_for": self._waiting_for(),
                 "failures": dict(sum((count.failures for count in counts), start=Counter())),
             },
         )

@@ -1,0 +1,154 @@
+"""Throughput over time against the limit, as an SVG that needs nothing else, or as an HTML page around it.
+
+One panel for each endpoint and unit: what was accepted per second, and the limit as a dashed line. Colours follow the
+reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from synth_async.bench.measures import AMOUNTS, whole_seconds
+from synth_async.bench.results import BenchResult, EndpointResult
+
+__all__ = ["Panel", "chart_html", "chart_svg", "panels_of"]
+
+_WIDTH = 840
+_PANEL_HEIGHT = 250
+_HEAD = 64
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 40, 44
+_MOST_POINTS = 400
+_HEADROOM = 1.15
+
+_STYLE = """
+svg { --ground: #ffffff; --ink: #1f2328; --soft: #59636e; --grid: #d8dee4; --line: #0a66c2; --limit: #b42318;
+  background: var(--ground); font: 13px system-ui, sans-serif; }
+@media (prefers-color-scheme: dark) {
+  svg { --ground: #0d1117; --ink: #e6edf3; --soft: #9198a1; --grid: #30363d; --line: #58a6ff; --limit: #ff7b72; }
+}
+text { fill: var(--ink); }
+.soft { fill: var(--soft); }
+.title { font-size: 17px; font-weight: 600; }
+.panel { font-weight: 600; }
+.grid { stroke: var(--grid); stroke-width: 1; }
+.line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; }
+.area { fill: var(--line); opacity: 0.12; }
+.limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 6 4; }
+.limit-label { fill: var(--limit); }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<style>body {{ margin: 24px; }} svg {{ max-width: 100%; height: auto; }} pre {{ overflow-x: auto; }}</style></head>
+<body>
+{svg}
+<pre>{table}</pre>
+</body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One line over time: points are (seconds, units per second); the limit is per second, None where there is none."""
+
+    title: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+    limit: float | None
+
+
+def panels_of(result: BenchResult) -> list[Panel]:
+    """Requests of each endpoint, and tokens where they are limited."""
+    panels = []
+    for one in result.endpoints:
+        panels.append(_panel(one, "requests", "requests/s"))
+        if "tokens" in one.limits_per_minute:
+            panels.append(_panel(one, "tokens", f"tokens/s ({one.token_unit})"))
+    return panels
+
+
+def _panel(one: EndpointResult, unit: str, label: str) -> Panel:
+    amount = AMOUNTS[unit]
+    points = [(each.start_s + 0.5, float(amount(each))) for each in whole_seconds(one.seconds, one.sending_s)]
+    limit = one.limits_per_minute.get(unit)
+    return Panel(f"{one.name}: accepted {label}", unit, _thinned(points), None if limit is None else limit / 60)
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """At most 400 points, each the mean of as many seconds."""
+    size = max(1, math.ceil(len(points) / _MOST_POINTS))
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)
+
+
+def chart_svg(panels: Sequence[Panel], *, title: str, simulated: bool) -> str:
+    """The whole chart as an SVG document."""
+    height = _HEAD + _PANEL_HEIGHT * max(1, len(panels))
+    kind = "simulated endpoint: no model was asked" if simulated else "real endpoint"
+    longest_s = max((panel.points[-1][0] + 0.5 for panel in panels if panel.points), default=1.0)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+        f' role="img" aria-label="{_text(title)}">',
+        f"<style>{_STYLE}</style>",
+        f'<text class="title" x="{_LEFT}" y="28">{_text(title)}</text>',
+        f'<text class="soft" x="{_LEFT}" y="48">{_text(kind)}</text>',
+    ]
+    for number, panel in enumerate(panels):
+        parts.append(f'<g transform="translate(0 {_HEAD + number * _PANEL_HEIGHT})">')
+        parts += _drawn(panel, longest_s)
+        parts.append("</g>")
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def chart_html(svg: str, *, title: str, table: str) -> str:
+    """A page with the chart and the table; it asks for nothing from anywhere."""
+    return _PAGE.format(title=_text(title), svg=svg, table=_text(table))
+
+
+def _text(text: str) -> str:
+    """Escaped, without characters that XML cannot hold."""
+    return escape("".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in text))
+
+
+def _drawn(panel: Panel, longest_s: float) -> list[str]:
+    bottom, right = _PANEL_HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    highest = max([value for _, value in panel.points] + [panel.limit or 0.0])
+    steps = _ticks(highest * _HEADROOM or 1.0)
+    top_value = max(highest * _HEADROOM, steps[-1]) or 1.0
+
+    def x(seconds: float) -> float:
+        return round(_LEFT + (right - _LEFT) * seconds / longest_s, 1)
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - _TOP) * value / top_value, 1)
+
+    parts = [f'<text class="panel" x="{_LEFT}" y="22">{_text(panel.title)}</text>']
+    for value in steps:
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
+        parts.append(f'<text class="soft" x="{_LEFT - 8}" y="{y(value) + 4}" text-anchor="end">{value:,.10g}</text>')
+    for value in _ticks(longest_s):
+        parts.append(f'<text class="soft" x="{x(value)}" y="{bottom + 18}" text-anchor="middle">{value:,.10g}</text>')
+    parts.append(f'<text class="soft" x="{right}" y="{bottom + 36}" text-anchor="end">seconds from the begin</text>')
+    if panel.points:
+        line = " ".join(f"{x(seconds)},{y(value)}" for seconds, value in panel.points)
+        first, last = x(panel.points[0][0]), x(panel.points[-1][0])
+        parts.append(f'<polygon class="area" points="{first},{bottom} {line} {last},{bottom}"/>')
+        parts.append(f'<polyline class="line" points="{line}"/>')
+    if panel.limit is not None:
+        at = y(panel.limit)
+        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
+        label = f"limit {panel.limit:,.10g}/s"
+        parts.append(f'<text class="limit-label" x="{right}" y="{at - 6}" text-anchor="end">{_text(label)}</text>')
+    return parts
+
+
+def _ticks(highest: float) -> list[float]:
+    """Round values from 0 to at most `highest`, four to eight of them."""
+    raw = highest / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    return [step * number for number in range(int(highest / step + 1e-9) + 1)]
