@@ -28,7 +28,7 @@ from synth_async.config.models import Endpoint as EndpointConfig
 from synth_async.endpoint.client import HttpAnswer
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import RateLimited, TransientFailure
-from synth_async.records import ChatRequest, Stage
+from synth_async.records import ChatRequest, Message, Stage
 from synth_async.testing import chat_body, run_in_virtual_time
 
 PROMPT_TOKENS = 50
@@ -245,7 +245,7 @@ def _ramp(amounts: Iterable[tuple[float, float]], limit: float) -> float | None:
 
 
 async def _drive(endpoint: Endpoint, one: Scenario, seconds: float) -> int:
-    messages = ({"role": "user", "content": "x" * PROMPT_TOKENS * 4},)
+    messages = (Message(role="user", content="x" * PROMPT_TOKENS * 4),)
     lost = 0
 
     async def worker() -> None:

@@ -165,11 +165,30 @@ def test_it_gives_up_after_the_declared_time_of_failures() -> None:
 
 
 def test_rate_limits_without_an_end_give_up_too() -> None:
-    """Patience with 429s ends after the same time, and at once for a pause that is longer than that."""
+    """Patience with 429s ends after the same time, counted from the first one after an answer, and not before."""
     breaker = _closed()
-    breaker.note_limited(10, "HTTP 429", hint_s=60)
-    breaker.note_limited(3_609, "HTTP 429", hint_s=3_600)
+    breaker.note_limited(10, "HTTP 429")
+    breaker.note_limited(3_609, "HTTP 429")
     with pytest.raises(StoppedEarly, match="3600 s: HTTP 429"):
-        breaker.note_limited(3_610, "HTTP 429", hint_s=None)
-    with pytest.raises(StoppedEarly, match=r"a pause of 24\.0 h: HTTP 429"):
-        _closed().note_limited(10, "HTTP 429", hint_s=86_400)
+        breaker.note_limited(3_610, "HTTP 429")
+
+
+def test_an_answer_between_rate_limits_renews_the_patience() -> None:
+    """An endpoint that refuses often and answers now and then has not stopped answering."""
+    breaker = _closed()
+    for now in range(0, 36_000, 1_800):
+        breaker.note_limited(now, "HTTP 429")
+        breaker.note_answered()
+
+
+def test_rate_limits_are_no_outage() -> None:
+    """Any number of 429s keeps the breaker closed, and an endpoint that sends them is there."""
+    limited = _closed()
+    for second in range(100):
+        limited.note_limited(second, "HTTP 429")
+    assert not _is_probing(limited)
+    starting = _breaker()
+    starting.note_sent(0)
+    starting.note_limited(1, "HTTP 429")
+    starting.note_failure(100, "connection refused", connected=False)
+    assert _is_probing(starting)

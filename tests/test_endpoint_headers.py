@@ -68,8 +68,8 @@ def test_groq() -> None:
             "x-ratelimit-reset-tokens": "7.66s",
         }
     )
-    assert seen.requests == LimitWindow(14_400, 14_370, pytest.approx(179.56))
-    assert seen.tokens == LimitWindow(18_000, 17_997, pytest.approx(7.66))
+    assert seen.requests == LimitWindow(14_400, 14_370, 179.56)
+    assert seen.tokens == LimitWindow(18_000, 17_997, 7.66)
 
 
 def test_cerebras() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import anyio
+import httpx2
 import pytest
 
 from synth_async.config.models import Endpoint as Settings
+from synth_async.endpoint.client import HttpAnswer
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
 from synth_async.records import ChatRequest, Completion, Message, ResponseFormat, Stage
@@ -87,18 +90,67 @@ def test_a_journal_that_fails_ends_the_request() -> None:
 # --- attempts ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("hint_s", [0.3, 7.0, 65.0])
+@pytest.mark.parametrize("rpm", [None, 600])
+def test_a_429_with_a_hint_waits_exactly_that_long(hint_s: float, rpm: float | None) -> None:
+    """Neither sooner nor later, whether or not a limit is declared."""
+    endpoint = _opened(ScriptedClient([_GOOD, RateLimited("HTTP 429", hint_s=hint_s), _GOOD], delay_s=1), rpm=rpm)
+
+    async def main() -> float:
+        await _ask(endpoint, [], 0)
+        await _ask(endpoint, [], 1)
+        return anyio.current_time()
+
+    assert run_in_virtual_time(main) == pytest.approx(3 + hint_s, abs=0.01)
+    assert endpoint.counts.http_429 == 1
+    assert endpoint.limits.paused_s == pytest.approx(hint_s)
+
+
 def test_a_429_is_never_an_attempt() -> None:
-    """Any number of them is waited out, each for its hint exactly, and the answer comes in the end."""
-    script: list[Step] = [RateLimited("HTTP 429", hint_s=10) for _ in range(50)]
+    """Any number of them is waited out, at least for the hint each time, and the answer comes in the end."""
+    script: list[Step] = [RateLimited("HTTP 429", hint_s=40) for _ in range(50)]
     endpoint = _opened(ScriptedClient([*script, _GOOD]))
 
     async def main() -> float:
         await _ask(endpoint, [])
         return anyio.current_time()
 
-    assert run_in_virtual_time(main) == pytest.approx(500, abs=0.01)
+    assert run_in_virtual_time(main) == pytest.approx(2_000, abs=0.01)
     assert endpoint.counts.http_429 == 50
-    assert endpoint.limits.paused_s == pytest.approx(500)
+    assert endpoint.limits.paused_s == pytest.approx(2_000)
+
+
+def test_hints_that_are_too_short_are_no_storm() -> None:
+    """An endpoint that refuses for ten minutes and says `1 s` each time is asked a few dozen times."""
+    client = ScriptedClient(lambda _: _GOOD if anyio.current_time() > 600 else RateLimited("HTTP 429", hint_s=1))
+    endpoint = _opened(client)
+
+    async def main() -> float:
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(_ask, endpoint, [], number)
+        return anyio.current_time()
+
+    assert 600 < run_in_virtual_time(main) <= 640
+    assert len(client.bodies) < 100
+
+
+def test_a_hint_of_a_day_does_not_end_the_run() -> None:
+    """It is tried out meanwhile: an endpoint that is there again after ten minutes is found soon after."""
+    day = RateLimited("HTTP 429: try again tomorrow", hint_s=86_400)
+    client = ScriptedClient(lambda _body: _GOOD if anyio.current_time() > 600 else day)
+    endpoint = _opened(client, rpm=600)
+
+    async def main() -> float:
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(_ask, endpoint, [], number)
+            await anyio.sleep(100)
+            assert endpoint.waiting_for() == "main asked for a pause, 86365 s left"
+        return anyio.current_time()
+
+    assert 600 < run_in_virtual_time(main) < 1_200
+    assert len(client.bodies) < 20 + 10
 
 
 def test_a_429_holds_the_others_too() -> None:
@@ -249,6 +301,20 @@ def test_an_endpoint_that_stays_away_ends_the_run(answer: Step) -> None:
     assert 7_200 <= run_in_virtual_time(main) <= 7_301
 
 
+def test_patience_with_a_hint_of_a_day_ends_as_well() -> None:
+    """After give_up_after_s, with a few dozen requests at most."""
+    client = ScriptedClient(lambda _body: RateLimited("HTTP 429: try again tomorrow", hint_s=86_400))
+    endpoint = _endpoint(client, give_up_after_s=21_600)
+
+    async def main() -> float:
+        with pytest.raises(StoppedEarly, match="has not answered for"):
+            await _ask(endpoint, [])
+        return anyio.current_time()
+
+    assert 21_600 <= run_in_virtual_time(main) <= 21_600 + 1_800
+    assert len(client.bodies) < 30
+
+
 def test_why_it_waits_is_told() -> None:
     """The progress line names the outage, or the pause."""
     endpoint = _endpoint(ScriptedClient([_broken(), RateLimited("HTTP 429", hint_s=60), _GOOD]))
@@ -315,6 +381,20 @@ def test_a_failed_request_is_not_tried_again_after_a_stop() -> None:
     endpoint = _opened(client, max_in_flight=1)
     run_in_virtual_time(lambda: _stopped(endpoint, abandon_after_s=None))
     assert len(client.bodies) == 1
+
+
+def test_a_stop_gets_through_to_who_is_never_made_to_wait() -> None:
+    """Someone who asks again and again, and waits for nothing but answers, sends nothing after the stop."""
+    client = ScriptedClient(lambda _body: Delayed(_GOOD, 1))
+    endpoint = _opened(client, rpm=6_000)
+
+    async def main() -> None:
+        with anyio.move_on_after(10.5):
+            for number in range(1_000):
+                await _ask(endpoint, [], number)
+
+    run_in_virtual_time(main)
+    assert len(client.bodies) == 11
 
 
 # --- dialects ------------------------------------------------------------------------------------
@@ -393,3 +473,49 @@ def test_tokens_are_reserved_by_what_answers_are_like() -> None:
     took_s = run_in_virtual_time(main)
     spent = endpoint.counts.prompt_tokens + endpoint.counts.completion_tokens
     assert 0.9 < spent / (6_000 / 60 * took_s) < 1.05
+
+
+def _told(charges: Literal["used", "max_tokens"], tpm: float = 60_000) -> Callable[[dict[str, Any]], Step]:
+    """Answers of 20 + 40 tokens from a server that tells its limit and what is left of it."""
+    left, as_of = tpm, 0.0
+
+    def answer(body: dict[str, Any]) -> Step:
+        nonlocal left, as_of
+        now = anyio.current_time()
+        left, as_of = min(tpm, left + (now - as_of) * tpm / 60), now
+        left -= 20 + (40 if charges == "used" else body["max_tokens"])
+        headers = {"x-ratelimit-limit-tokens": f"{tpm:.0f}", "x-ratelimit-remaining-tokens": f"{left:.0f}"}
+        return HttpAnswer(chat_body("x", prompt_tokens=20, completion_tokens=40), httpx2.Headers(headers), 0.0)
+
+    return answer
+
+
+@pytest.mark.parametrize(("charges", "per_request"), [("used", 60), ("max_tokens", 120)])
+def test_a_token_limit_is_found_in_headers_and_used_the_way_it_is_charged(
+    charges: Literal["used", "max_tokens"], per_request: float
+) -> None:
+    """Nothing is declared: the limit comes from the headers, and how it is charged from what is left of it."""
+    endpoint = _endpoint(ScriptedClient(_told(charges), delay_s=0.01))
+
+    async def main() -> float:
+        async with anyio.create_task_group() as group:
+            for number in range(2_000):
+                group.start_soon(_ask, endpoint, [], number)
+        return anyio.current_time()
+
+    took_s = run_in_virtual_time(main)
+    assert endpoint.limits.accounting.found == ("actual" if charges == "used" else "reserved")
+    assert 0.95 < 2_000 * per_request / (60_000 / 60 * took_s) < 1.01
+
+
+def test_a_429_about_tokens_gives_its_reservation_back() -> None:
+    """What was refused was not charged: the next request need not wait for it."""
+    refused = RateLimited("HTTP 429: Rate limit reached for tokens", hint_s=1)
+    endpoint = _opened(ScriptedClient([refused, _GOOD]), tpm=600, token_accounting="actual")
+
+    async def main() -> float:
+        await _ask(endpoint, [])
+        return anyio.current_time()
+
+    # 100 tokens are ten seconds of the limit; half of the second reservation is paid from the first.
+    assert run_in_virtual_time(main) < 15

@@ -19,7 +19,7 @@ __all__ = ["Panel", "chart_html", "chart_svg", "panels_of"]
 _WIDTH = 840
 _PANEL_HEIGHT = 250
 _HEAD = 64
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 40, 44
+_LEFT, _RIGHT, _TOP, _FLOOR = 72, 24, 40, 206
 _MOST_POINTS = 400
 _HEADROOM = 1.15
 
@@ -37,7 +37,7 @@ text { fill: var(--ink); }
 .line { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; }
 .area { fill: var(--line); opacity: 0.12; }
 .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 6 4; }
-.limit-label { fill: var(--limit); }
+.limit-label { fill: var(--limit); stroke: var(--ground); stroke-width: 4; paint-order: stroke; }
 """
 
 _PAGE = """<!doctype html>
@@ -90,9 +90,9 @@ def chart_svg(panels: Sequence[Panel], *, title: str, simulated: bool) -> str:
     height = _HEAD + _PANEL_HEIGHT * max(1, len(panels))
     kind = "simulated endpoint: no model was asked" if simulated else "real endpoint"
     longest_s = max((panel.points[-1][0] + 0.5 for panel in panels if panel.points), default=1.0)
+    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-        f' role="img" aria-label="{_text(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_text(title)}">',
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="{_LEFT}" y="28">{_text(title)}</text>',
         f'<text class="soft" x="{_LEFT}" y="48">{_text(kind)}</text>',
@@ -114,36 +114,60 @@ def _text(text: str) -> str:
     return escape("".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in text))
 
 
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Seconds and values -> pixels of a panel."""
+
+    longest_s: float
+    highest: float
+
+    def x(self, seconds: float) -> float:
+        return round(_LEFT + (_WIDTH - _RIGHT - _LEFT) * seconds / self.longest_s, 1)
+
+    def y(self, value: float) -> float:
+        return round(_FLOOR - (_FLOOR - _TOP) * value / self.highest, 1)
+
+
 def _drawn(panel: Panel, longest_s: float) -> list[str]:
-    bottom, right = _PANEL_HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    highest = max([value for _, value in panel.points] + [panel.limit or 0.0])
-    steps = _ticks(highest * _HEADROOM or 1.0)
-    top_value = max(highest * _HEADROOM, steps[-1]) or 1.0
+    highest = max([value for _, value in panel.points] + [panel.limit or 0.0]) * _HEADROOM or 1.0
+    axes = _Axes(longest_s, highest)
+    title = f'<text class="panel" x="{_LEFT}" y="22">{_text(panel.title)}</text>'
+    return [title, *_grid(axes), *_line(panel, axes), *_limit(panel, axes)]
 
-    def x(seconds: float) -> float:
-        return round(_LEFT + (right - _LEFT) * seconds / longest_s, 1)
 
-    def y(value: float) -> float:
-        return round(bottom - (bottom - _TOP) * value / top_value, 1)
-
-    parts = [f'<text class="panel" x="{_LEFT}" y="22">{_text(panel.title)}</text>']
-    for value in steps:
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(f'<text class="soft" x="{_LEFT - 8}" y="{y(value) + 4}" text-anchor="end">{value:,.10g}</text>')
-    for value in _ticks(longest_s):
-        parts.append(f'<text class="soft" x="{x(value)}" y="{bottom + 18}" text-anchor="middle">{value:,.10g}</text>')
-    parts.append(f'<text class="soft" x="{right}" y="{bottom + 36}" text-anchor="end">seconds from the begin</text>')
-    if panel.points:
-        line = " ".join(f"{x(seconds)},{y(value)}" for seconds, value in panel.points)
-        first, last = x(panel.points[0][0]), x(panel.points[-1][0])
-        parts.append(f'<polygon class="area" points="{first},{bottom} {line} {last},{bottom}"/>')
-        parts.append(f'<polyline class="line" points="{line}"/>')
-    if panel.limit is not None:
-        at = y(panel.limit)
-        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
-        label = f"limit {panel.limit:,.10g}/s"
-        parts.append(f'<text class="limit-label" x="{right}" y="{at - 6}" text-anchor="end">{_text(label)}</text>')
+def _grid(axes: _Axes) -> list[str]:
+    right = _WIDTH - _RIGHT
+    parts = [f'<text class="soft" x="{right}" y="{_FLOOR + 36}" text-anchor="end">seconds from the begin</text>']
+    for value in _ticks(axes.highest):
+        at = axes.y(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text class="soft" x="{_LEFT - 8}" y="{at + 4}" text-anchor="end">{value:,.10g}</text>')
+    parts += [
+        f'<text class="soft" x="{axes.x(value)}" y="{_FLOOR + 18}" text-anchor="middle">{value:,.10g}</text>'
+        for value in _ticks(axes.longest_s)
+    ]
     return parts
+
+
+def _line(panel: Panel, axes: _Axes) -> list[str]:
+    if not panel.points:
+        return []
+    points = " ".join(f"{axes.x(seconds)},{axes.y(value)}" for seconds, value in panel.points)
+    first, last = axes.x(panel.points[0][0]), axes.x(panel.points[-1][0])
+    return [
+        f'<polygon class="area" points="{first},{_FLOOR} {points} {last},{_FLOOR}"/>',
+        f'<polyline class="line" points="{points}"/>',
+    ]
+
+
+def _limit(panel: Panel, axes: _Axes) -> list[str]:
+    if panel.limit is None:
+        return []
+    at, right = axes.y(panel.limit), _WIDTH - _RIGHT
+    return [
+        f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>',
+        f'<text class="limit-label" x="{right}" y="{at - 6}" text-anchor="end">limit {panel.limit:,.10g}/s</text>',
+    ]
 
 
 def _ticks(highest: float) -> list[float]:

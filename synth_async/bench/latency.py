@@ -54,13 +54,10 @@ class LatencyHistogram:
         self._max_s = max(self._max_s, seconds)
         self._buckets[_bucket(seconds)] += 1
 
-    def merge(self, other: LatencyHistogram) -> None:
-        """Count the samples of another histogram as well."""
-        self.count += other.count
-        self._sum_s += other._sum_s
-        self._min_s = min(self._min_s, other._min_s)
-        self._max_s = max(self._max_s, other._max_s)
-        self._buckets.update(other._buckets)
+    @property
+    def buckets(self) -> int:
+        """Buckets in use: what the memory grows with."""
+        return len(self._buckets)
 
     def percentile(self, percent: float) -> float:
         """The latency in seconds that `percent` (above 0, at most 100) of the samples do not exceed; 0 without any."""

@@ -95,7 +95,8 @@ def would_send(plan: BenchPlan, endpoint: ResolvedEndpoint) -> str:
         amounts.append(f"up to {settings.tpm * minutes:,.0f} tokens (tpm)")
         if settings.price is not None:
             dearest = max(settings.price.prompt, settings.price.completion)
-            amounts.append(f"up to ${settings.tpm * minutes * dearest / 1e6:,.2f}")
+            cost_usd = settings.tpm * minutes * dearest / 1e6
+            amounts.append(f"up to ${cost_usd:,.{2 if cost_usd >= 1 else 4}f}")
     if not amounts:
         amounts.append("as many requests as it answers, since the config declares neither rpm nor tpm")
     span = "" if plan.seconds is None else f" in {plan.seconds:g} s"

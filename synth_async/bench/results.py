@@ -25,7 +25,7 @@ __all__ = ["BenchResult", "ClientCost", "EndpointResult", "ServerCost", "bench_r
 
 @dataclass(frozen=True, slots=True)
 class ServerCost:
-    """What the simulated endpoint's own process took; None of it is in the client's figures."""
+    """What the simulated endpoint's own process took; none of it is in the client's figures."""
 
     cpu_s: float
     cpu_ms_per_request: float
@@ -34,8 +34,12 @@ class ServerCost:
 
 @dataclass(frozen=True, slots=True)
 class ClientCost:
-    """What this process took while it sent and waited, user and system CPU time apart."""
+    """What this process took, user and system CPU time apart, from the first answer on; until then it is `start_cpu_s`.
 
+    `cpu_ms_per_request` leaves the start out, and with it the request that was answered first.
+    """
+
+    start_cpu_s: float
     user_cpu_s: float
     system_cpu_s: float
     cpu_ms_per_request: float
@@ -92,8 +96,11 @@ class BenchResult:
     endpoints: tuple[EndpointResult, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
+        """The same as plain values; a second is a row of start, requests and tokens."""
+        found = asdict(self)
+        for one, shown in zip(self.endpoints, found["endpoints"], strict=True):
+            shown["seconds"] = [[round(each.start_s, 3), each.requests, each.tokens] for each in one.seconds]
+        return found
 
 
 def bench_result(plan: BenchPlan, traffic: Traffic) -> BenchResult:
@@ -113,7 +120,11 @@ def bench_result(plan: BenchPlan, traffic: Traffic) -> BenchResult:
         python=platform.python_version(),
         synth_async=__version__,
         client=ClientCost(
-            traffic.user_cpu_s, traffic.system_cpu_s, 1000 * cpu_s / max(1, attempts), traffic.max_rss_bytes
+            start_cpu_s=traffic.start_cpu_s,
+            user_cpu_s=traffic.user_cpu_s,
+            system_cpu_s=traffic.system_cpu_s,
+            cpu_ms_per_request=1000 * cpu_s / max(1, attempts - 1),
+            max_rss_bytes=traffic.max_rss_bytes,
         ),
         endpoints=endpoints,
     )

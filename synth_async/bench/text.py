@@ -27,7 +27,8 @@ def result_text(result: BenchResult) -> str:
     client = result.client
     rows = [
         ("CPU per request (ms)", f"{client.cpu_ms_per_request:.2f}"),
-        ("CPU user + system (s)", f"{client.user_cpu_s:.2f} + {client.system_cpu_s:.2f}"),
+        ("CPU user + system, start apart (s)", f"{client.user_cpu_s:.2f} + {client.system_cpu_s:.2f}"),
+        ("CPU until the first answer (s)", f"{client.start_cpu_s:.2f}"),
         ("peak memory (MiB)", f"{client.max_rss_bytes / 2**20:.0f}"),
     ]
     if result.accepted is not None:

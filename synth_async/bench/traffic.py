@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from synth_async.bench.plan import BenchPlan
 from synth_async.bench.recorder import Recorder
@@ -36,14 +37,15 @@ __all__ = ["Traffic", "drive"]
 class Traffic:
     """What was driven: a recorder and, where the endpoint is simulated, the server's log by name of the endpoint.
 
-    `sending_s` is how long requests were sent, without the wait for the last answers. CPU seconds are of this process
-    while it did that and waited.
+    `sending_s` is how long requests were sent, without the wait for the last answers. CPU seconds are of this process:
+    `start_cpu_s` until the first answer (connections, templates, files), the others from there to the last one.
     """
 
     recorders: dict[str, Recorder] = field(default_factory=dict)
     logs: dict[str, ServerLog] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     sending_s: float = 0.0
+    start_cpu_s: float = 0.0
     user_cpu_s: float = 0.0
     system_cpu_s: float = 0.0
     max_rss_bytes: int = 0
@@ -58,6 +60,8 @@ class _Stop:
         self.enough = StoppedEarly("the measurement is over")
         self.event = asyncio.Event()
         self.started_at = anyio.current_time()
+        self.usage_at_start = _usage()
+        self.usage_at_first_answer: resource.struct_rusage | None = None
         self._requests = plan.requests
         self._traffic = traffic
 
@@ -67,7 +71,9 @@ class _Stop:
         self.event.set()
 
     def look(self) -> None:
-        """After each exchange of a run: enough requests may have been sent."""
+        """After each exchange: enough requests may have been sent."""
+        if self.usage_at_first_answer is None:
+            self.usage_at_first_answer = _usage()
         if self._requests is not None:
             sent = sum(one.endpoint.counts.attempts for one in self._traffic.recorders.values())
             if sent >= self._requests:
@@ -89,13 +95,13 @@ async def drive(plan: BenchPlan) -> Traffic:
     async with running_servers(plan.used) as endpoints:
         before = {name: await read_log(endpoint.base_url) for name, endpoint in endpoints.items()}
         stop = _Stop(plan, traffic)
-        started_unix_s, usage = time.time(), resource.getrusage(resource.RUSAGE_SELF)
+        started_unix_s = time.time()
         with _interruptible(stop):
             if plan.client_only:
                 await _drive_client(plan, endpoints, traffic, stop)
             else:
                 await _drive_run(plan, endpoints, traffic, stop)
-        _note_cost(traffic, usage)
+        _note_cost(traffic, stop)
         for name, endpoint in endpoints.items():
             was = before[name]
             if was is not None and (now := await read_log(endpoint.base_url)) is not None:
@@ -113,10 +119,16 @@ def _interruptible(stop: _Stop) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _note_cost(traffic: Traffic, before: resource.struct_rusage) -> None:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    traffic.user_cpu_s = usage.ru_utime - before.ru_utime
-    traffic.system_cpu_s = usage.ru_stime - before.ru_stime
+def _usage() -> resource.struct_rusage:
+    return resource.getrusage(resource.RUSAGE_SELF)
+
+
+def _note_cost(traffic: Traffic, stop: _Stop) -> None:
+    usage, start = _usage(), stop.usage_at_start
+    first = stop.usage_at_first_answer or usage
+    traffic.start_cpu_s = first.ru_utime - start.ru_utime + first.ru_stime - start.ru_stime
+    traffic.user_cpu_s = usage.ru_utime - first.ru_utime
+    traffic.system_cpu_s = usage.ru_stime - first.ru_stime
     # macOS counts bytes, Linux kibibytes
     traffic.max_rss_bytes = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
 
@@ -132,12 +144,14 @@ async def _drive_client(
     ((name, resolved),) = endpoints.items()
     client = OpenAIClient(name, resolved.settings, base_url=resolved.base_url, api_key=resolved.api_key.reveal())
     endpoint = Endpoint(name, resolved.settings, client, give_up_after_s=config.give_up_after_s)
-    traffic.recorders[name] = Recorder(endpoint, stop.started_at)
+    traffic.recorders[name] = Recorder(endpoint, stop.started_at, stop.look)
     requests = itertools.islice(_synthetic_requests(plan), plan.requests)
     failure: list[EndpointRefused | StoppedEarly] = []
 
     async def worker() -> None:
         for request in requests:
+            # A worker whose turn is at once never pauses in between, so this is where the end of sending reaches it.
+            await checkpoint_if_cancelled()
             try:
                 await endpoint.ask(request, _keep_nothing)
             except (TransientFailure, RequestRejected):

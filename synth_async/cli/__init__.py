@@ -223,7 +223,7 @@ def simulate(
 @app.command()
 def bench(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="Measure its endpoints; without: the embedded one.")
+        Path | None, typer.Argument(metavar="CONFIG", help="Measure its endpoints; without: the embedded one.")
     ] = None,
     *,
     client: Annotated[bool, typer.Option("--client", help="The client alone, and not a whole run.")] = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +127,7 @@ def _write_chart(path: Path, result: BenchResult) -> None:
     from synth_async.bench.chart import chart_html, chart_svg, panels_of
     from synth_async.bench.text import result_text
 
-    seconds = math.ceil(max((one.sending_s for one in result.endpoints), default=0.0))
+    seconds = round(max((one.sending_s for one in result.endpoints), default=0.0))
     title = f"Throughput over {seconds} s ({'whole run' if result.drove == 'run' else 'client alone'})"
     content = chart_svg(panels_of(result), title=title, simulated=result.simulated)
     if path.suffix == ".html":

@@ -96,8 +96,8 @@ class RateFinder:
     def _measured(self, now: float) -> float | None:
         """Units per second since the last refusal, when that was long enough to tell.
 
-        Where nothing was taken in since then, the server takes nothing at present: the pauses wait for that, and it says
-        nothing of the rate.
+        Where nothing was taken in since then, the server takes nothing at present: the pauses wait for that, and it
+        says nothing of the rate.
         """
         if self._since is None or now <= self._since or self._taken <= 0:
             return None
@@ -134,6 +134,7 @@ _ALONE_TOLERANCE = 0.25
 _LEAST_SHARE = 0.02
 _FULL = 0.98
 _CLEAR = 0.3
+_SPARSE = 1.25
 
 
 class TokenAccounting:
@@ -182,9 +183,11 @@ class TokenAccounting:
             return None
         since, before = self._from
         fallen, refill = before - seen.remaining, seen.limit / 60 * (now - since)
-        if fallen < 0 and -fallen > refill * 1.5:
+        began_anew = fallen < 0 and -fallen > refill * 1.5
+        if began_anew or refill > _SPARSE * self._reserved:
+            # A window began in between; or so little was sent that a full budget hides what it took.
             self._from, self._used, self._reserved = (now, seen.remaining), 0.0, 0.0
-            return None  # a window began anew in between
+            return None
         if seen.remaining >= _FULL * seen.limit and self._reserved - refill > (1 - _FULL) * seen.limit:
             return "actual"
         expected = {

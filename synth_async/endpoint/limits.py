@@ -22,6 +22,7 @@ from typing import Literal
 
 import anyio
 from aiolimiter import AsyncLimiter
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from synth_async.endpoint.breaker import Breaker
 from synth_async.endpoint.headers import MINUTE_S, SeenLimits
@@ -236,6 +237,8 @@ class Limits:
 
         One that is not `patient` raises `Busy` where the endpoint is away or in a pause, to be taken elsewhere.
         """
+        # Where nothing has to be waited for, nothing below lets a stop of the run through.
+        await checkpoint_if_cancelled()
         await self._line.acquire(priority)
         try:
             await self._pace()

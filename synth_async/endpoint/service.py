@@ -49,6 +49,8 @@ class EndpointCounts:
     failures: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    charged_tokens: float = 0.0
+    """In the unit that the server charges, as far as that is known: what its token limit is used up by."""
     latency_sum_s: float = 0.0
 
 
@@ -303,6 +305,7 @@ class Endpoint:
         usage = completion.usage
         charge = Charge(used=usage.total, reserved=usage.prompt + (request.max_tokens or usage.completion))
         self.limits.note_answered(charge, read_limits(answer.headers.raw, now_s=time.time()))
+        self.counts.charged_tokens += charge.reserved if self.limits.accounting.found == "reserved" else charge.used
 
     def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:
         """What the server is expected to charge: at admission for prompt + max_tokens, or for what is really used."""

@@ -221,10 +221,9 @@ class Run:
         used: dict[str, dict[str, float | None]] = {}
         for name, endpoint in self._endpoints.items():
             rpm, tpm = endpoint.settings.rpm, endpoint.settings.tpm
-            tokens = endpoint.counts.prompt_tokens + endpoint.counts.completion_tokens
             used[name] = {
                 "requests": round(endpoint.counts.answered / (rpm * minutes), 4) if rpm else None,
-                "tokens": round(tokens / (tpm * minutes), 4) if tpm else None,
+                "tokens": round(endpoint.counts.charged_tokens / (tpm * minutes), 4) if tpm else None,
             }
         return used
 
