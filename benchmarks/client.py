@@ -3,7 +3,7 @@
     python benchmarks/client.py [--in-flight 32,1000] [--rounds 5] [--requests N] [--json]
 
 Against the embedded endpoint in another process, without limits: a fixed latency (50 ms at up to 100 in flight, 500 ms
-above), replies of about 1.3 KB. Each way of asking gets several short rounds, in turn with the others; each
+above), replies of about 1.1 KB. Each way of asking gets several short rounds, in turn with the others; each
 round has connections of its own, and the requests that open them are not counted. The bodies are made beforehand.
 
     bare aiohttp                 session.post and read: no check of anything

@@ -25,7 +25,7 @@ from synth_async.bench.servers import server_log
 from synth_async.bench.text import result_text
 from synth_async.bench.traffic import Traffic
 from synth_async.config.models import Endpoint as EndpointConfig
-from synth_async.config.models import Simulation
+from synth_async.config.models import Simulation, Topics
 from synth_async.config.secrets import ResolvedEndpoint, Secret
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import RateLimited, RequestRejected, TransientFailure
@@ -245,9 +245,10 @@ def test_requests_to_elsewhere_are_announced_with_their_number_tokens_and_price(
 def test_the_target_is_out_of_reach_and_the_first_round_stays() -> None:
     """Time ends the run and not its target; the number of topics is that of the config."""
     plan = _plan(client_only=False, seconds=10)
-    config = plan.tireless().config
+    uncounted = plan.loaded.config.model_copy(update={"target": 10, "topics": Topics()})
+    config = replace(plan, loaded=replace(plan.loaded, config=uncounted)).tireless().config
     assert config.target >= 10_000
-    assert config.topic_count == plan.loaded.config.topic_count
+    assert config.topic_count == uncounted.topic_count == 5
 
 
 # --- what is shown -------------------------------------------------------------------------------

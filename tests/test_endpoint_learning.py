@@ -320,13 +320,25 @@ def test_a_window_that_begins_anew_is_not_mistaken() -> None:
     """What is left jumps up: the count begins with it."""
     accounting = TokenAccounting("auto")
     accounting.note(_CHARGE, _window(90_000, 100_000), 0)
-    accounting.note(_CHARGE, _window(89_500, 100_000), 1)
+    accounting.note(_CHARGE, _window(89_500, 100_000), 0.1)
     for number in range(2):
-        accounting.note(_CHARGE, _window(89_000 - 562 * number, 100_000), 2)
-    accounting.note(_CHARGE, _window(99_438, 100_000), 2.1)
+        accounting.note(_CHARGE, _window(89_000 - 562 * number, 100_000), 0.2)
+    accounting.note(_CHARGE, _window(99_438, 100_000), 0.21)
     assert accounting.found is None
     for number in range(1, 5):
-        accounting.note(_CHARGE, _window(99_438 - 562 * number, 100_000), 2.1)
+        accounting.note(_CHARGE, _window(99_438 - 562 * number, 100_000), 0.21)
+    assert accounting.found == "reserved"
+
+
+def test_next_to_nothing_sent_tells_nothing() -> None:
+    """A budget that is full again before the next request hides what the last one took; what is dense tells it."""
+    accounting, limit = TokenAccounting("auto"), 10_000.0
+    accounting.note(_CHARGE, _window(9_000, limit), 0)
+    for number in range(1, 10):
+        accounting.note(_CHARGE, _window(limit - 400, limit), 30 * number)
+    assert accounting.found is None
+    for number in range(1, 5):
+        accounting.note(_CHARGE, _window(limit - 400 - 562 * number, limit), 270 + 0.01 * number)
     assert accounting.found == "reserved"
 
 

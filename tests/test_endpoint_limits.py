@@ -480,7 +480,7 @@ async def _per_minute(limits: Limits, seen: SeenLimits, tokens: float) -> float:
         (None, None, _seen(rpm=600), 600),
         (None, None, _seen(tpm=60_000), 600),
         (None, None, _seen(rpm=600, tpm=6e6), 600),
-        (None, None, _seen(rpm=600 * 1440, period_s=86_400), 600),
+        (600, None, _seen(rpm=60, period_s=86_400), 600),
         (1_200, None, _seen(rpm=600), 600),
         (600, None, _seen(rpm=1_200), 600),
         (None, 60_000, _seen(tpm=120_000), 600),
@@ -555,6 +555,26 @@ def test_a_rate_learnt_from_refusals_is_kept_to() -> None:
     assert times[0] >= 15
     assert 199 / (times[-1] - times[0]) == pytest.approx(20, rel=0.03)
     assert _most_in_a_window(times, [1.0] * 200, 1.0) <= 23
+
+
+def test_a_rate_that_changes_is_no_occasion_for_a_burst() -> None:
+    """Twenty changes a second, for two seconds: no more goes out than at the rate that was the highest."""
+    times: list[float] = []
+
+    async def main() -> None:
+        limits = _limits(rpm=6_000)
+
+        async def lower() -> None:
+            for number in range(40):
+                await anyio.sleep(0.05)
+                limits.note_answered(Charge(1, 1), _seen(rpm=6_000 * 0.995**number))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(lower)
+            times.extend(await _admission_times(limits, [1.0] * 300))
+
+    run_in_virtual_time(main)
+    assert sum(when <= 2 for when in times) <= 100 * 2 + 7
 
 
 # --- what a request is expected to take ----------------------------------------------------------

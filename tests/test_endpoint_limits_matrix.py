@@ -20,8 +20,8 @@ def _tokens(charges: str) -> Scenario:
     return replace(_TOLD, tpm=300_000.0 if charges == "reserved" else 200_000.0, charges=charges)
 
 
-def _run(one: Scenario, seconds: float = 90.0, steady_from: float = 30.0) -> Result:
-    """The result of a scenario, in which nothing may be lost and nothing asked much more often than once."""
+def _run(one: Scenario, seconds: float, steady_from: float) -> Result:
+    """The result of a scenario over so many virtual seconds; no task may be given up in any."""
     result = simulate(one, seconds, steady_from)
     assert result.lost == 0
     return result
@@ -35,7 +35,7 @@ def _run(one: Scenario, seconds: float = 90.0, steady_from: float = 30.0) -> Res
 def test_a_told_limit_is_used_and_not_passed(kind: str, charges: str) -> None:
     """At least 98.5 % of it, in the unit that is charged, and less than 0.2 % are refused; from the start on."""
     one = _tokens(charges) if charges else _TOLD
-    result = _run(replace(one, kind=kind), 70, 20)
+    result = _run(replace(one, kind=kind), 60, 20)
     assert 0.985 <= result.used <= 1.0
     assert result.refused < 0.002
     assert result.ramp_s is not None
@@ -45,7 +45,7 @@ def test_a_told_limit_is_used_and_not_passed(kind: str, charges: str) -> None:
 @pytest.mark.parametrize("charges", ["reserved", "actual"])
 def test_headers_are_not_needed_where_limits_are_told(charges: str) -> None:
     """Except that a server which charges max_tokens without saying so is found out by its refusals: 3 % at most."""
-    result = _run(replace(_tokens(charges), headers=False), 180, 90)
+    result = _run(replace(_tokens(charges), headers=False), 120, 60)
     assert result.used >= (0.985 if charges == "actual" else 0.9)
     assert result.refused < (0.002 if charges == "actual" else 0.03)
 
@@ -53,7 +53,7 @@ def test_headers_are_not_needed_where_limits_are_told(charges: str) -> None:
 @pytest.mark.parametrize("kind", ["bucket", "fixed"])
 def test_a_request_limit_per_second_is_used(kind: str) -> None:
     """At least 95 % of it, with half a per cent of refusals at most."""
-    result = _run(replace(_TOLD, kind=kind, period_s=1.0, rpm=3_000.0, headers=False), 60, 20)
+    result = _run(replace(_TOLD, kind=kind, period_s=1.0, rpm=3_000.0, headers=False), 30, 10)
     assert 0.95 <= result.used <= 1.0
     assert result.refused <= 0.005
 
@@ -71,14 +71,14 @@ def test_a_token_limit_per_second_is_used(kind: str, charges: str) -> None:
 
 def test_a_slow_server_is_used_as_well() -> None:
     """Eight seconds for an answer need eight times as many in flight, and nothing else."""
-    result = _run(replace(_TOLD, latency_s=8.0))
+    result = _run(replace(_TOLD, latency_s=8.0), 60, 20)
     assert result.used >= 0.985
     assert result.refused < 0.002
 
 
 def test_refusals_that_count_are_no_spiral() -> None:
     """A server that charges what it refuses, too, gives us all of its limit."""
-    result = _run(replace(_TOLD, counts_rejected=True, kind="sliding"))
+    result = _run(replace(_TOLD, counts_rejected=True, kind="sliding"), 70, 20)
     assert result.used >= 0.985
     assert result.refused < 0.002
 
@@ -110,12 +110,12 @@ def test_a_limit_declared_too_high_is_found(one: Scenario) -> None:
 def test_limits_in_headers_are_enough(charges: str) -> None:
     """At least 95 % of a limit that nobody declared, and next to no refusals."""
     one = _tokens(charges) if charges else _TOLD
-    result = _run(replace(one, declared=None), 70, 30)
+    result = _run(replace(one, declared=None), 60, 30)
     assert 0.95 <= result.used <= 1.0
     assert result.refused < 0.002
 
 
-@pytest.mark.parametrize("hint", [1.0, None])
+@pytest.mark.parametrize("hint", [1.0, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["bucket", "fixed"])
 def test_limits_that_nobody_tells_are_found(kind: str, hint: float | None) -> None:
     """At least 85 % of them, and at most 1.3 requests for an answer."""
@@ -137,7 +137,7 @@ def test_a_small_limit_with_wrong_hints_neither_stalls_nor_storms(name: str) -> 
 
 def test_an_endpoint_without_limits_is_filled() -> None:
     """All of its slots are in use."""
-    result = _run(Scenario("none", rpm=None, tpm=None, declared=None, headers=False, max_in_flight=64), 60, 20)
+    result = _run(Scenario("none", rpm=None, tpm=None, declared=None, headers=False, max_in_flight=64), 30, 10)
     assert result.used >= 0.9
     assert result.attempts < 1.1
 
@@ -145,7 +145,7 @@ def test_an_endpoint_without_limits_is_filled() -> None:
 def test_slots_that_nobody_tells_are_found() -> None:
     """32 slots, refusals above: most are in use, few requests are refused."""
     one = Scenario("slots", rpm=None, tpm=None, declared=None, headers=False, slots=32, max_in_flight=256)
-    result = _run(one, 120, 40)
+    result = _run(one, 90, 30)
     assert result.used >= 0.85
     assert result.refused <= 0.02
 

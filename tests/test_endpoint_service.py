@@ -174,6 +174,26 @@ def test_a_429_holds_the_others_too() -> None:
     assert run_in_virtual_time(main) == pytest.approx([30] * 4, abs=0.01)
 
 
+def test_a_429_leaves_half_of_what_was_in_flight() -> None:
+    """Where no limit is known; the one that was refused counts as in flight."""
+    client = ScriptedClient(
+        lambda _body: Delayed(RateLimited("HTTP 429", hint_s=60), 1) if len(client.bodies) == 21 else Delayed(_GOOD, 2)
+    )
+    endpoint = _opened(client)
+
+    caps: list[int] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(21):
+                group.start_soon(_ask, endpoint, [], number)
+            await anyio.sleep(1.5)
+            caps.append(endpoint.limits.cap)
+
+    run_in_virtual_time(main)
+    assert caps == [10]
+
+
 def test_attempts_are_used_up() -> None:
     """Six failures in a row are passed on: the task stays undecided."""
     client = ScriptedClient(lambda _body: _broken())

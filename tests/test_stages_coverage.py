@@ -119,9 +119,7 @@ TestPlannerMachine = PlannerMachine.TestCase
 TestPlannerMachine.settings = settings(max_examples=60, stateful_step_count=40)
 
 
-@given(
-    target=st.integers(1, 300), at_once=st.integers(1, 40), quality=st.floats(0.15, 1.0), seed=st.integers(0, 1000)
-)
+@given(target=st.integers(1, 300), at_once=st.integers(1, 40), quality=st.floats(0.15, 1.0), seed=st.integers(0, 1000))
 def test_a_run_reaches_exactly_its_target(target: int, at_once: int, quality: float, seed: int) -> None:
     """With any yield and any number in flight the target is met exactly, from first-round samples of enough topics."""
     chance = random.Random(seed)
@@ -258,5 +256,3 @@ def test_a_met_target_is_the_first_reason() -> None:
     planner.note_decided(accepted=True, live=False)
     assert planner.stop_reason() is StopReason.TARGET
     assert not planner.wants_task
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,7 +44,7 @@ class BenchPlan:
         target = max(config.target, most, 1)
         topics = config.topics.model_copy(update={"count": config.topic_count})
         config = config.model_copy(update={"target": target, "topics": topics})
-        return LoadedConfig(config, self.loaded.path, self.loaded.text, self.loaded.context, self.loaded.topics)
+        return replace(self.loaded, config=config)
 
 
 def embedded_config(simulation: Simulation, *, max_tokens: int, max_in_flight: int) -> LoadedConfig:

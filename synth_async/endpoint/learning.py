@@ -88,7 +88,7 @@ class RateFinder:
         else:
             found = rate if measured is None else max(measured, rate * _DEEPEST_CUT)
             self._rate = min(rate * _CUT, found)
-        self._rate = max(self._rate, _SLOWEST if self._ceiling is None else min(_SLOWEST, self._ceiling))
+        self._rate = max(self._rate, _SLOWEST)
         self._refused_rate = self._rate
         self._limited_at = self._grown_at = self._since = now
         self._taken = 0.0

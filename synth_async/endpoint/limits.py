@@ -338,7 +338,8 @@ class Limits:
             (seen.requests, self._request_rate, REQUEST_MARGIN),
             (seen.tokens, self._token_rate, TOKEN_MARGIN),
         ):
-            if window is not None:
+            # A limit per day is no pace: it is met by a refusal, and waited for.
+            if window is not None and (window.period_s or MINUTE_S) <= MINUTE_S:
                 finder.set_ceiling(window.limit * margin / (window.period_s or MINUTE_S))
                 if not self._limit_known:
                     self._limit_known, self._slow_start, self._cap = True, False, float(self.max_in_flight)
