@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -357,6 +358,19 @@ def test_a_short_measurement_agrees_with_the_server(tmp_path: Path, what: list[s
     assert one["server"]["max_rss_bytes"] > 0
     ET.parse(tmp_path / "c.svg")  # noqa: S314 - our own file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.svg"]
+
+
+@pytest.mark.slow
+def test_a_measurement_without_an_answer_is_exit_4(tmp_path: Path) -> None:
+    """The figures are shown all the same, and what came instead is named."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    endpoint = f"endpoints: {{main: {{base_url: 'http://127.0.0.1:{port}/v1', model: m}}}}\n"
+    (tmp_path / "gone.yaml").write_text(f"name: gone\ndomain: d\nsystem_prompt: s\ntarget: 5\n{endpoint}")
+    done = _bench("gone.yaml", "--client", "--seconds", "1", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "main: connect" in done.stderr
+    assert "none declared" in done.stdout
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def _endpoint(one: EndpointResult) -> list[str]:
 
 def _latencies(one: EndpointResult) -> list[str]:
     heads = "".join(f"{head:>9}" for head in ("min", "mean", "p50", "p90", "p95", "p99", "max"))
-    lines = [f"  {'latency (s)':<{_LABEL}}{heads}"]
+    lines = [f"  {'latency (s)':<{_LABEL}}{heads if one.answered else '  nothing was answered'}"]
     for label, summary in (
         ("sent to answered", one.latency),
         ("with limiter wait", one.latency_with_wait),

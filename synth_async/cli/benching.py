@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_async.cli.console import end_start_up, print_json, print_text, say
-from synth_async.errors import DiskFailure, Interrupted, UsageError
+from synth_async.errors import DiskFailure, Interrupted, StoppedEarly, UsageError
 
 if TYPE_CHECKING:
     from synth_async.bench.plan import BenchPlan
@@ -58,6 +58,11 @@ def run_bench(wishes: BenchWishes) -> None:
         print_text(result_text(result))
     if result.interrupted:
         raise Interrupted("interrupted; what was measured until then is above")
+    if not any(one.answered for one in result.endpoints):
+        tried = [
+            f"{one.name}: {status} {count:,}" for one in result.endpoints for status, count in one.statuses.items()
+        ]
+        raise StoppedEarly(f"nothing was answered ({', '.join(tried) or 'nothing was sent'}); check base_url and model")
 
 
 def _plan(wishes: BenchWishes) -> BenchPlan:
