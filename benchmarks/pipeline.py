@@ -43,6 +43,7 @@ def run_once(target: int, base_url: str, in_flight: int) -> dict[str, Any]:
     """One run in this process: its counts, seconds, CPU seconds and peak resident bytes."""
     import anyio
 
+    from synth_async.cli.console import end_start_up
     from synth_async.config import load_config, resolve_endpoint
     from synth_async.pipeline.run import Run
     from synth_async.store.run_folder import RunFolder
@@ -56,6 +57,7 @@ def run_once(target: int, base_url: str, in_flight: int) -> dict[str, Any]:
             RunFolder(Path(scratch, "run")),
             {name: resolve_endpoint(name, endpoint, {}) for name, endpoint in loaded.config.endpoints.items()},
         )
+        end_start_up()  # as the command line does before a run
         started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         anyio.run(run.drive)
         usage = resource.getrusage(resource.RUSAGE_SELF)
