@@ -4,10 +4,10 @@ from typing import Any
 
 import orjson
 import pytest
+from small_config import small_config
 
-from synth_async.config.models import Config
 from synth_async.records import Completion, Drop, Example, Task, Topic, Usage, Verdict
-from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
 from synth_async.stages.generation import plan_task
 
 _USER = "My parcel with the blue lamp has not arrived although it was sent two weeks ago, what now?"
@@ -17,19 +17,8 @@ _REPLY = (
 )
 
 
-def _config(**changes: Any) -> Config:
-    tree = {
-        "name": "n",
-        "domain": "a shop",
-        "system_prompt": "Help.",
-        "target": 100,
-        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m"}},
-    }
-    return Config.model_validate({**tree, **changes})
-
-
 def _task(number: int, **changes: Any) -> Task:
-    return plan_task(_config(**changes), "", Topic(number, f"topic {number}"), 0, {})
+    return plan_task(small_config(**changes), "", Topic(number, f"topic {number}"), 0, {})
 
 
 def _completion(user: str = _USER, reply: str = _REPLY) -> Completion:
@@ -55,7 +44,7 @@ def _verdict(score: float) -> Verdict:
 
 def test_each_step_drops_for_its_own_reason() -> None:
     """An unreadable answer, a filter, an exact and a near repeat of what was accepted, in that order, each by name."""
-    curation = Curation(_config())
+    curation = Curation(small_config())
     kept = _accept(curation, 0, _completion())
     unreadable = curation.examine(_task(1), Completion("no JSON", "stop", None, "m", Usage()))
     assert _reason(unreadable) == ("generate", "not_json")
@@ -73,30 +62,43 @@ def test_each_step_drops_for_its_own_reason() -> None:
 
 def test_only_what_was_accepted_screens_others_out() -> None:
     """A candidate that is not accepted leaves no trace: its like may still get in."""
-    curation = Curation(_config())
+    curation = Curation(small_config())
     assert isinstance(curation.examine(_task(0), _completion()), Candidate)
     assert isinstance(curation.examine(_task(1), _completion()), Candidate)
 
 
 def test_a_repeat_of_what_was_accepted_meanwhile_is_dropped_after_the_judge() -> None:
     """Of two that were judged at the same time, the one decided first is kept."""
-    curation = Curation(_config())
+    curation = Curation(small_config())
     first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
     assert isinstance(first, Candidate)
     assert isinstance(second, Candidate)
-    assert curation.admit(first, _verdict(5)) is None
+    assert curation.admit(first, _verdict(5), target_is_met=False) is None
     curation.accept(first.example, first.sketch)
-    drop = curation.admit(second, _verdict(5))
+    drop = curation.admit(second, _verdict(5), target_is_met=False)
     assert isinstance(drop, Drop)
     assert (drop.stage, drop.reason) == ("dedup", "exact_duplicate")
-    low = curation.admit(second, _verdict(1))
+    low = curation.admit(second, _verdict(1), target_is_met=False)
     assert isinstance(low, Drop)
     assert low.reason == "low_score"
 
 
+def test_what_is_good_enough_after_the_target_is_met_is_kept_for_a_higher_one() -> None:
+    """Being over the target is the last reason: a weak example or a repeat is never said to be surplus."""
+    curation = Curation(small_config())
+    first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
+    assert isinstance(first, Candidate)
+    assert isinstance(second, Candidate)
+    assert curation.admit(first, _verdict(5), target_is_met=True) == OVER_TARGET
+    weak = curation.admit(first, _verdict(1), target_is_met=True)
+    curation.accept(first.example, first.sketch)
+    repeated = curation.admit(second, _verdict(5), target_is_met=True)
+    assert [drop.reason for drop in (weak, repeated) if drop is not None] == ["low_score", "exact_duplicate"]
+
+
 def test_without_dedup_repeats_are_accepted() -> None:
     """`dedup: null` keeps them all, and sketches nothing."""
-    curation = Curation(_config(dedup=None))
+    curation = Curation(small_config(dedup=None))
     example = _accept(curation, 0, _completion())
     assert curation.sketch(example) is None
     _accept(curation, 1, _completion())
@@ -104,16 +106,16 @@ def test_without_dedup_repeats_are_accepted() -> None:
 
 def test_without_a_judge_no_score_is_wanted() -> None:
     """`judge: null` admits what has no verdict."""
-    curation = Curation(_config(judge=None))
+    curation = Curation(small_config(judge=None))
     candidate = curation.examine(_task(0), _completion())
     assert isinstance(candidate, Candidate)
-    assert curation.admit(candidate, None) is None
+    assert curation.admit(candidate, None, target_is_met=False) is None
 
 
 @pytest.mark.parametrize(("asked", "now"), [(1, 2), (2, 1), (1, 1), (2, 2)])
 def test_an_answer_is_read_in_the_form_in_which_it_was_asked_for(asked: int, now: int) -> None:
     """The form belongs to the task, not to today's config."""
-    curation = Curation(_config(generation={"turns": now}))
+    curation = Curation(small_config(generation={"turns": now}))
     turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _REPLY}]
     completion = _completion()
     if asked > 1:

@@ -26,7 +26,7 @@ from synth_async.pipeline.replay import Replay
 from synth_async.pipeline.topic_source import TopicSource
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Verdict
 from synth_async.stages.coverage import Planner, StopReason
-from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
 from synth_async.stages.generation import FacetPlan, generation_request, plan_task
 from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
 from synth_async.stages.topics import TopicPool
@@ -40,7 +40,6 @@ _SECTION: Mapping[Stage, str] = {Stage.TOPICS: "topics", Stage.GENERATE: "genera
 """Stages that send requests, and the section of the config that says where to."""
 
 _SHORTEST_DRAIN_S = 1.0
-_OVER_TARGET = Drop(Stage.TARGET, DropReason.OVER_TARGET, "beyond the target; used first when it is raised")
 
 
 class Graph:
@@ -239,9 +238,7 @@ class Graph:
 
     def _admit(self, candidate: Candidate, verdict: Verdict | None) -> None:
         example = candidate.example
-        drop = self._curation.admit(candidate, verdict)
-        if drop is None and self._planner.target_is_met:
-            drop = _OVER_TARGET
+        drop = self._curation.admit(candidate, verdict, target_is_met=self._planner.target_is_met)
         if drop is not None:
             self._reject(example.task, drop, example, verdict)
             return
@@ -271,12 +268,12 @@ class Graph:
     def _keep_surplus(self) -> None:
         """Answers that were paid for and are not needed now wait in the rejects for a higher target."""
         for candidate in self._unjudged.values():
-            self._reject(candidate.example.task, _OVER_TARGET, candidate.example, None)
+            self._reject(candidate.example.task, OVER_TARGET, candidate.example, None)
         self._unjudged.clear()
         for task in itertools.chain(list(self._taken_up.values()), self._backlog):
             if (found := self._replay.answer(task.key)) is not None:
                 outcome = self._curation.examine(task, found[1])
-                rejected = outcome if isinstance(outcome, Rejected) else Rejected(_OVER_TARGET, outcome.example)
+                rejected = outcome if isinstance(outcome, Rejected) else Rejected(OVER_TARGET, outcome.example)
                 self._planner.note_issued()
                 self._reject(task, rejected.drop, rejected.example, None)
 

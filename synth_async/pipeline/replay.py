@@ -277,9 +277,7 @@ class Replay:
             return None
         if isinstance(verdict, Drop):
             return verdict, candidate.example, None
-        drop = self._curation.admit(candidate, verdict)
-        if drop is None and self._planner.target_is_met:
-            drop = Drop(Stage.TARGET, DropReason.OVER_TARGET, "accepted beyond the target")
+        drop = self._curation.admit(candidate, verdict, target_is_met=self._planner.target_is_met)
         return drop, candidate.example, verdict
 
     def verdict(self, candidate: Candidate) -> Verdict | Drop | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth_async.records import Drop, DropReason, Stage
+from synth_async.records import Drop, Stage
 
 __all__ = ["FUNNEL", "Tally"]
 
@@ -56,11 +56,6 @@ class Tally:
             self.cost_usd = None
         elif self.cost_usd is not None:
             self.cost_usd += (prompt * price[0] + completion * price[1]) / 1e6
-
-    @property
-    def over_target(self) -> int:
-        """Accepted answers beyond the target, kept for when it is raised."""
-        return self.rejected[DropReason.OVER_TARGET]
 
     def funnel(self) -> dict[str, int]:
         """Step -> tasks that came so far."""

@@ -16,7 +16,10 @@ from synth_async.stages.generation import is_conversation
 from synth_async.stages.judging import low_score
 from synth_async.stages.parsing import read_example
 
-__all__ = ["Candidate", "Curation", "Rejected"]
+__all__ = ["OVER_TARGET", "Candidate", "Curation", "Rejected"]
+
+OVER_TARGET = Drop(Stage.TARGET, DropReason.OVER_TARGET, "beyond the target; used first when it is raised")
+"""What becomes of an answer that was paid for and is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,14 @@ class Curation:
             return Rejected(duplicate, example)
         return replace(candidate, screened=len(self._index) if self._index is not None else 0)
 
-    def admit(self, candidate: Candidate, verdict: Verdict | None) -> Drop | None:
-        """A drop (low score, or like one accepted meanwhile), or None: then `accept` it."""
+    def admit(self, candidate: Candidate, verdict: Verdict | None, *, target_is_met: bool) -> Drop | None:
+        """A drop (low score, like one accepted meanwhile, or over the target), or None: then `accept` it."""
         if verdict is not None and self._config.judge is not None:
             drop = low_score(self._config.judge, verdict)
             if drop is not None:
                 return drop
-        return self._duplicate(candidate, Stage.DEDUP)
+        duplicate = self._duplicate(candidate, Stage.DEDUP)
+        return OVER_TARGET if duplicate is None and target_is_met else duplicate
 
     def accept(self, example: Example, sketch: Sketch | None) -> None:
         """Put an accepted example into the index."""
