@@ -108,9 +108,10 @@ class _Line:
     def __init__(self, priorities: int) -> None:
         self._waiting: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in range(priorities))
         self._held = False
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(not turn.done() for line in self._waiting for turn in line)
+        return self._count
 
     async def acquire(self, priority: int) -> None:
         if not self._held:
@@ -118,12 +119,15 @@ class _Line:
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(turn)
+        self._count += 1
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release()
             raise
+        finally:
+            self._count -= 1
 
     def release(self) -> None:
         for line in self._waiting:

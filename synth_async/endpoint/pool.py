@@ -60,6 +60,8 @@ class EndpointPool:
 
     def _choose(self, tired: set[str]) -> tuple[Endpoint, bool]:
         """The endpoint to ask, and whether to wait for it however long: there is nowhere else to go."""
+        if len(self._members) == 1:
+            return self._members[0], True
         members = self._open(tired) or self._open(set())
         ready = [member for member in members if member.takes_work]
         if ready:
