@@ -48,9 +48,9 @@ def test_the_starter_loads_and_needs_no_key(tmp_path: Path) -> None:
 def test_the_environment_alone_points_customer_support_elsewhere() -> None:
     """Without a base_url in the config, OPENAI_BASE_URL and OPENAI_API_KEY decide."""
     endpoints = load_config(CONFIGS / "customer_support.yaml").config.endpoints
-    env = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "k"}
+    env = {"OPENAI_BASE_URL": "http://localhost:8000/v1", "OPENAI_API_KEY": "k"}
     [resolved] = [resolve_endpoint(name, endpoint, env) for name, endpoint in endpoints.items()]
-    assert (resolved.base_url, resolved.api_key.reveal()) == ("http://127.0.0.1:9/v1", "k")
+    assert (resolved.base_url, resolved.api_key.reveal()) == ("http://localhost:8000/v1", "k")
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

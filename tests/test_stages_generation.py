@@ -6,23 +6,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_config import small_config
 
-from synth_async.config.models import Config
 from synth_async.records import Task, Topic
 from synth_async.stages.generation import FacetPlan, generation_request, is_conversation, plan_task
 
 _TOPIC = Topic(0, "the parcel is late", "delivery")
-
-
-def _config(endpoint: dict[str, Any] | None = None, **changes: Any) -> Config:
-    tree = {
-        "name": "n",
-        "domain": "a shop",
-        "system_prompt": "Help.",
-        "target": 100,
-        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m", **(endpoint or {})}},
-    }
-    return Config.model_validate({**tree, **changes})
 
 
 _names = st.text("abcdefgh", min_size=1, max_size=3)
@@ -40,7 +29,7 @@ def _share_of(values: Any, value: str) -> float:
 @given(facets=st.dictionaries(_names, _axis, min_size=1, max_size=4), seed=st.integers(0, 1000))
 def test_every_count_stays_within_one_of_its_share(facets: dict[str, Any], seed: int) -> None:
     """At every prefix of 100 draws each value's count is within 1 of its share, on every axis, for any weights."""
-    plan = FacetPlan(_config(facets=facets, seed=seed))
+    plan = FacetPlan(small_config(facets=facets, seed=seed))
     counts: dict[str, Counter[str]] = {axis: Counter() for axis in facets}
     for number in range(1, 101):
         drawn = plan.draw()
@@ -55,7 +44,7 @@ def test_every_count_stays_within_one_of_its_share(facets: dict[str, Any], seed:
 @settings(max_examples=20)
 def test_a_restored_plan_goes_on_as_if_never_stopped(facets: dict[str, Any], before: int) -> None:
     """Counts restored from the tasks give the draws that would have come next."""
-    config = _config(facets=facets)
+    config = small_config(facets=facets)
     plan, resumed = FacetPlan(config), FacetPlan(config)
     for _ in range(before):
         resumed.note(plan.draw())
@@ -64,7 +53,7 @@ def test_a_restored_plan_goes_on_as_if_never_stopped(facets: dict[str, Any], bef
 
 def test_axes_do_not_move_in_step() -> None:
     """Two axes of the same weights bring every pair of values, each about as often as chance would."""
-    plan = FacetPlan(_config(facets={"a": {"x": 3, "y": 1}, "b": {"u": 3, "v": 1}}))
+    plan = FacetPlan(small_config(facets={"a": {"x": 3, "y": 1}, "b": {"u": 3, "v": 1}}))
     pairs = Counter(tuple(plan.draw().values()) for _ in range(1600))
     assert 60 <= pairs["y", "v"] <= 150
     assert 240 <= pairs["x", "v"] <= 360
@@ -72,7 +61,7 @@ def test_axes_do_not_move_in_step() -> None:
 
 def test_other_weights_than_the_restored_ones_are_caught_up_with() -> None:
     """Counts that earlier weights made are drawn even again; no draw fails on the way."""
-    plan = FacetPlan(_config(facets={"tone": {"calm": 1, "angry": 9}}))
+    plan = FacetPlan(small_config(facets={"tone": {"calm": 1, "angry": 9}}))
     for _ in range(50):
         plan.note({"tone": "calm", "gone": "x"})
     drawn = Counter(plan.draw()["tone"] for _ in range(450))
@@ -81,11 +70,11 @@ def test_other_weights_than_the_restored_ones_are_caught_up_with() -> None:
 
 def test_without_facets_nothing_is_drawn() -> None:
     """`facets: {}` turns them off."""
-    assert FacetPlan(_config(facets={})).draw() == {}
+    assert FacetPlan(small_config(facets={})).draw() == {}
 
 
 def _key(sample: int = 0, topic: Topic = _TOPIC, facets: dict[str, str] | None = None, **changes: Any) -> str:
-    return plan_task(_config(**changes), "", topic, sample, facets or {"tone": "calm"}).key
+    return plan_task(small_config(**changes), "", topic, sample, facets or {"tone": "calm"}).key
 
 
 def test_keys_differ_by_all_that_is_asked() -> None:
@@ -124,7 +113,7 @@ def test_a_prompt_without_its_topic_still_gives_each_topic_its_own_key() -> None
 
 
 def _task(**changes: Any) -> Task:
-    return plan_task(_config(**changes), "No refunds after 30 days.", _TOPIC, 1, {"tone": "calm"})
+    return plan_task(small_config(**changes), "No refunds after 30 days.", _TOPIC, 1, {"tone": "calm"})
 
 
 def test_the_prompt_holds_what_was_planned() -> None:
@@ -133,7 +122,7 @@ def test_the_prompt_holds_what_was_planned() -> None:
     prompt = task.messages[1]["content"]
     for part in ("Topic: the parcel is late", "Category: delivery", "Tone: calm", "No refunds", "variation 2"):
         assert part in prompt
-    request = generation_request(_config(), task)
+    request = generation_request(small_config(), task)
     assert (request.key, request.messages, request.response_format) == (task.key, task.messages, "json_object")
     assert not is_conversation(task)
 

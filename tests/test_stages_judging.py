@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_config import small_config
 
 from synth_async.config.models import Config, Judge
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Usage, Verdict
@@ -25,14 +26,7 @@ _ATTACKS = [
 
 
 def _config(**judge: Any) -> Config:
-    return Config.model_validate({
-        "name": "n",
-        "domain": "a shop",
-        "system_prompt": "Help.",
-        "target": 100,
-        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m"}},
-        "judge": {"criteria": _WEIGHTED, **judge},
-    })  # fmt: skip
+    return small_config(judge={"criteria": _WEIGHTED, **judge})
 
 
 def _judge(config: Config) -> Judge:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_config import small_config
 
-from synth_async.config.models import Config
 from synth_async.stages.topics import DRY_BATCHES, TopicPool, read_topic_lines, topics_request
 
 _MARKS = ["", "1. ", "12) ", "(3) ", "[4] ", "5: ", "- ", "* ", "• ", "– ", "a) ", "**2.** ", "3. - ", "Topic 7: "]
@@ -23,17 +23,6 @@ _TOPICS = [
     "#1 complaint of the week: late parcels",
     "-20 °C and the heater is broken",
 ]
-
-
-def _config(**changes: Any) -> Config:
-    tree = {
-        "name": "n",
-        "domain": "a shop",
-        "system_prompt": "Help.",
-        "target": 100,
-        "endpoints": {"only": {"base_url": "http://localhost/v1", "model": "m"}},
-    }
-    return Config.model_validate({**tree, **changes})
 
 
 @pytest.mark.parametrize("topic", _TOPICS)
@@ -158,7 +147,7 @@ def test_a_batchs_request_depends_on_its_number_and_what_is_known() -> None:
     known = [f"topic number {number}" for number in range(100)]
 
     def key(batch: int, known: list[str], **changes: Any) -> str:
-        return topics_request(_config(**changes), "", batch, 25, known, "m").key
+        return topics_request(small_config(**changes), "", batch, 25, known, "m").key
 
     assert key(3, known) == key(3, list(known))
     assert len({key(3, known), key(4, known), key(3, known[:50]), key(3, known, seed=1)}) == 4
@@ -168,6 +157,6 @@ def test_a_batchs_request_depends_on_its_number_and_what_is_known() -> None:
 def test_at_most_forty_known_topics_are_shown() -> None:
     """The prompt does not grow with the run."""
     known = [f"topic number {number}" for number in range(1000)]
-    prompt = topics_request(_config(), "", 0, 25, known, "m").messages[0]["content"]
+    prompt = topics_request(small_config(), "", 0, 25, known, "m").messages[0]["content"]
     assert sum(line in known for line in prompt.splitlines()) == 40
     assert "Write 25 diverse" in prompt

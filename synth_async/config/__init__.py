@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fingerprint import describe_parts, diff_parts, fingerprints
-    from .loading import LoadedConfig, load_config
-    from .models import Config, Endpoint
-    from .schema import json_schema
-    from .secrets import ResolvedEndpoint, Secret, resolve_endpoint
-    from .starter import STARTER
+    from synth_async.config.fingerprint import describe_parts, diff_parts, fingerprints
+    from synth_async.config.loading import LoadedConfig, load_config
+    from synth_async.config.models import Config, Endpoint
+    from synth_async.config.schema import json_schema
+    from synth_async.config.secrets import ResolvedEndpoint, Secret, resolve_endpoint
+    from synth_async.config.starter import STARTER
 
 __all__ = [
     "STARTER",

@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .secrets import base_url_problem, header_problem, variable_name_problem
-from .source import Mistake
-from .wording import shown, suggestion
+from synth_async.config.secrets import base_url_problem, header_problem, variable_name_problem
+from synth_async.config.source import Mistake
+from synth_async.config.wording import shown, suggestion
 
 __all__ = ["section", "tree_mistakes"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from .models import Config, Endpoint
+from synth_async.config.models import Config, Endpoint
 
 __all__ = ["STAGES", "describe_parts", "diff_parts", "fingerprints"]
 

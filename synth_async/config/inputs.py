@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from synth_async.config.wording import shown
 from synth_async.records import Topic
-
-from .wording import shown
 
 __all__ = ["InputMistake", "read_text", "read_topics"]
 

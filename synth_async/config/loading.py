@@ -9,15 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from synth_async.config.checks import section, tree_mistakes
+from synth_async.config.inputs import InputMistake, read_text, read_topics
+from synth_async.config.models import Config
+from synth_async.config.overrides import apply_overrides
+from synth_async.config.source import KeyPath, Mistake, Source, dotted, parse_yaml
+from synth_async.config.wording import bool_mistakes, place, shown, validation_mistakes
 from synth_async.errors import ConfigError, ConfigProblem
 from synth_async.records import Topic
-
-from .checks import section, tree_mistakes
-from .inputs import InputMistake, read_text, read_topics
-from .models import Config
-from .overrides import apply_overrides
-from .source import KeyPath, Mistake, Source, dotted, parse_yaml
-from .wording import bool_mistakes, place, shown, validation_mistakes
 
 __all__ = ["LoadedConfig", "load_config"]
 
@@ -66,7 +65,7 @@ def _checked(
     config, model_mistakes = _validated(tree)
     mistakes = [*source.mistakes, *override_mistakes, *tree_mistakes(tree), *model_mistakes, *bool_mistakes(tree)]
     if any(section(tree, stage).get("prompt") is not None for stage in ("topics", "generation", "judge")):
-        from .templates import template_mistakes  # noqa: PLC0415 - jinja2 costs 60 ms
+        from synth_async.config.templates import template_mistakes  # noqa: PLC0415 - jinja2 costs 60 ms
 
         mistakes.extend(template_mistakes(tree, source.text_lines))
     inputs = _Inputs(folder, tree)

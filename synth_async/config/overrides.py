@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .models import Judge
-from .shape import default_at
-from .source import KeyPath, Mistake, looks_secret, parse_yaml
+from synth_async.config.models import Judge
+from synth_async.config.shape import default_at
+from synth_async.config.source import KeyPath, Mistake, looks_secret, parse_yaml
 
 __all__ = ["apply_overrides"]
 

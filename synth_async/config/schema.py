@@ -11,8 +11,8 @@ import json
 import sys
 from typing import Any
 
-from . import models
-from .models import Config, Filters
+from synth_async.config import models
+from synth_async.config.models import Config, Filters
 
 __all__ = ["json_schema", "render"]
 

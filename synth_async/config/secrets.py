@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from synth_async.config.models import SIMULATOR, Endpoint
+from synth_async.config.source import looks_secret
 from synth_async.errors import UsageError
-
-from .models import SIMULATOR, Endpoint
-from .source import looks_secret
 
 __all__ = [
     "NO_KEY",

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from .models import Config
-from .source import KeyPath
+from synth_async.config.models import Config
+from synth_async.config.source import KeyPath
 
 __all__ = ["annotation_at", "default_at", "is_number", "section_at"]
 

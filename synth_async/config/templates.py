@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
-from .checks import section
-from .source import KeyPath, Mistake
-from .wording import suggestion
+from synth_async.config.checks import section
+from synth_async.config.source import KeyPath, Mistake
+from synth_async.config.wording import suggestion
 
 __all__ = ["VARIABLES", "template_mistakes"]
 

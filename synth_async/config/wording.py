@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .shape import is_number, section_at
-from .source import KeyPath, Mistake, looks_secret
+from synth_async.config.shape import is_number, section_at
+from synth_async.config.source import KeyPath, Mistake, looks_secret
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
