@@ -1,114 +1,32 @@
 """Taking up a run: what the journal holds, and what still has to be done.
 
-The journal is scanned once (`scan`): keys and places, no bodies. Then its decisions are gone through in their order
-(`replay`): a decision with today's fingerprint is confirmed, one that an earlier config made is made again from the
-journaled answers, in its place. The output files and the index of accepted examples come out as they were, or as they
-would have been. No request is sent here; what needs one is left over as the backlog.
+The journal's decisions are gone through in their order: a decision with today's fingerprint is confirmed, one that an
+earlier config made is made again from the journaled answers, in its place. The output files and the index of accepted
+examples come out as they were, or as they would have been. No request is sent here; what needs one is left over as the
+backlog.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
 
 from synth_async.config.models import Config
-from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, TASK, TOPICS, drop_of, task_of, verdict_of
+from synth_async.pipeline.frames import ACCEPT, REJECT, drop_of, task_of, verdict_of
+from synth_async.pipeline.journal_state import JournalState
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
 from synth_async.stages.coverage import Planner
 from synth_async.stages.curation import Candidate, Curation, Rejected
 from synth_async.stages.generation import FacetPlan
 from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
-from synth_async.stages.parsing import MalformedBody, read_completion
+from synth_async.stages.parsing import read_completion
 from synth_async.stages.topics import TopicPool
-from synth_async.store.frames import Frame, read_frame
-from synth_async.store.journal import Journal
+from synth_async.store.frames import Frame
 
-__all__ = ["JournalState", "Replay", "scan"]
+__all__ = ["Replay"]
 
 _OPEN = (DropReason.OVER_TARGET, DropReason.PENDING_JUDGE)
 """Reasons that are not the last word: the examples are taken up when the run has use for them."""
-
-
-@dataclass(slots=True)
-class JournalState:
-    """Where things stand in the journal: 16-byte keys to places, in the order that the run gave them."""
-
-    tasks: dict[bytes, int] = field(default_factory=dict)
-    answers: dict[bytes, int] = field(default_factory=dict)
-    decisions: dict[bytes, int] = field(default_factory=dict)
-    topic_batches: list[Frame] = field(default_factory=list)
-    accepted: int = 0
-    generated: int = 0
-    usages: list[tuple[str, int, int]] = field(default_factory=list)
-    stale: set[bytes] = field(default_factory=set)
-    manifest: dict[str, Any] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.tasks or self.answers or self.topic_batches)
-
-
-def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]], *, fingerprint: str) -> JournalState:
-    """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order.
-
-    `stale` are the keys whose last decision bears another fingerprint than `fingerprint`.
-    """
-    state = JournalState()
-    spent: dict[str, list[int]] = {}
-    accepted: set[bytes] = set()
-    for place, key, kind, line in journal.scan():
-        if kind == TASK:
-            state.tasks[key] = place
-            fields = orjson.loads(line[9:])
-            planner_notes.append((fields["topic"]["i"], fields["sample"], fields["facets"]))
-        elif kind.startswith("answer-"):
-            _note_answer(state, spent, place, key, kind, line)
-        elif kind in (ACCEPT, REJECT):
-            _note_decision(state, accepted, place, key, kind, line, fingerprint)
-        elif kind == TOPICS:
-            state.topic_batches.append(read_frame(line))
-        elif kind == MANIFEST:
-            state.manifest = read_frame(line).fields["manifest"]
-    if journal.damaged_frames:
-        # A decision about a task that can no longer be read decides nothing.
-        for key in [key for key in state.decisions if key not in state.tasks]:
-            del state.decisions[key]
-            accepted.discard(key)
-            state.stale.discard(key)
-        accepted &= state.answers.keys()
-    state.accepted = len(accepted)
-    state.usages = [(endpoint, prompt, completion) for endpoint, (prompt, completion) in spent.items()]
-    return state
-
-
-def _note_answer(
-    state: JournalState, spent: dict[str, list[int]], place: int, key: bytes, kind: str, line: bytes
-) -> None:
-    frame = read_frame(line)
-    try:
-        usage = read_completion(frame.body or b"", fallback_model="").usage
-    except MalformedBody:
-        return  # an answer in transport's eyes only: it is asked for again
-    sums = spent.setdefault(frame.fields["endpoint"], [0, 0])
-    sums[0] += usage.prompt
-    sums[1] += usage.completion
-    state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
-    state.answers[key] = place
-
-
-def _note_decision(
-    state: JournalState, accepted: set[bytes], place: int, key: bytes, kind: str, line: bytes, fingerprint: str
-) -> None:
-    fields = orjson.loads(line[9:])
-    (state.stale.discard if fields["fp"] == fingerprint else state.stale.add)(key)
-    if not fields.get("in_place"):
-        state.decisions.pop(key, None)
-    state.decisions[key] = place
-    (accepted.add if kind == ACCEPT else accepted.discard)(key)
 
 
 def _was_refused(frame: Frame) -> bool:

@@ -19,9 +19,10 @@ from synth_async.endpoint.service import Endpoint
 from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.graph import Graph
+from synth_async.pipeline.journal_state import JournalState, scan
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
-from synth_async.pipeline.replay import JournalState, Replay, scan
+from synth_async.pipeline.replay import Replay
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally
 from synth_async.stages.coverage import Planner
