@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
+    "AnswerSchema",
     "ChatRequest",
     "Completion",
     "Drop",
@@ -48,7 +49,16 @@ class Message(TypedDict):
     name: NotRequired[str]
 
 
-ResponseFormat = Literal["text", "json_object"]
+ResponseFormat = Literal["json_schema", "json_object", "text"]
+"""How an answer in JSON can be asked for, the strictest first: held to a schema, as any object, or in words alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """The JSON object that an answer should be: a JSON schema, and the name that it is sent under (`[a-z_]`, <= 64)."""
+
+    name: str
+    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is asked of an endpoint. `key` names it in the journal; wire spellings are the endpoint's business."""
+    """What is asked of an endpoint. `key` names it in the journal; wire spellings are the endpoint's business.
+
+    `response_format` is `text`, or `json_object` where JSON is wanted; where the endpoint can be held to more than
+    that, `schema` says to what. Which of them is sent is no part of the key.
+    """
 
     key: str
     stage: Stage
@@ -85,6 +99,7 @@ class ChatRequest:
     temperature: float | None
     max_tokens: int | None
     response_format: ResponseFormat
+    schema: AnswerSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)

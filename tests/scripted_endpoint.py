@@ -37,12 +37,16 @@ _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "ae
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its kind, the name of its body, the text that was sent last, and which time it was asked (from 1)."""
+    """A request: its kind, the name of its body, the text that was sent last, and which time it was asked (from 1).
+
+    `response_format` is the type that was asked for, `text` where there was none.
+    """
 
     kind: Kind
     name: str
     text: str
     time: int
+    response_format: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ class ScriptedEndpoint:
         body = orjson.loads(raw)
         name = hashlib.md5(_NONCE.sub(rb"\1", raw), usedforsecurity=False).hexdigest()
         self._times[name] += 1
-        asked = Asked(_kind(body["messages"]), name, body["messages"][-1]["content"], self._times[name])
+        kind, text = _kind(body["messages"]), body["messages"][-1]["content"]
+        wanted = body.get("response_format", {"type": "text"})["type"]
+        asked = Asked(kind, name, text, self._times[name], wanted)
         self.asked.append(asked)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)

@@ -13,7 +13,7 @@ from synth_async.config.models import Endpoint as Settings
 from synth_async.endpoint.client import HttpAnswer
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
-from synth_async.records import ChatRequest, Completion, Message, ResponseFormat, Stage
+from synth_async.records import AnswerSchema, ChatRequest, Completion, Message, ResponseFormat, Stage
 from synth_async.testing import Delayed, ScriptedClient, Step, chat_body, run_in_virtual_time
 
 _GOOD = chat_body("hello")
@@ -21,7 +21,8 @@ _GOOD = chat_body("hello")
 
 def _request(number: int = 0, response_format: ResponseFormat = "text") -> ChatRequest:
     messages = (Message(role="user", content=f"question {number}"),)
-    return ChatRequest(f"{number:032x}", Stage.GENERATE, messages, 0.8, 100, response_format)
+    schema = AnswerSchema("exchange", {"type": "object"}) if response_format != "text" else None
+    return ChatRequest(f"{number:032x}", Stage.GENERATE, messages, 0.8, 100, response_format, schema)
 
 
 def _endpoint(client: ScriptedClient, *, give_up_after_s: float = 3600, **settings: Any) -> Endpoint:
@@ -412,57 +413,6 @@ def test_a_stop_gets_through_to_who_is_never_made_to_wait() -> None:
         with anyio.move_on_after(10.5):
             for number in range(1_000):
                 await _ask(endpoint, [], number)
-
-    run_in_virtual_time(main)
-    assert len(client.bodies) == 11
-
-
-# --- dialects ------------------------------------------------------------------------------------
-
-
-def _refuses(*keys: str) -> ScriptedClient:
-    def answer(body: dict[str, Any]) -> Step:
-        for key in keys:
-            if key in body:
-                return RequestRejected(f"HTTP 400: {key} is not supported", status=400)
-        return _GOOD
-
-    return ScriptedClient(answer, delay_s=1)
-
-
-def test_what_is_refused_is_left_out_for_all() -> None:
-    """One refusal teaches the endpoint; requests refused at the same time all recover, later ones are right."""
-    client = _refuses("response_format", "temperature")
-    endpoint = _opened(client)
-    kept: list[bytes] = []
-
-    async def ask(number: int) -> None:
-        await endpoint.ask(_request(number, "json_object"), kept.append)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for number in range(10):
-                group.start_soon(ask, number)
-        before = len(client.bodies)
-        await ask(10)
-        assert len(client.bodies) == before + 1
-
-    run_in_virtual_time(main)
-    assert len(kept) == 11
-    assert endpoint.counts.failures == {}
-    assert endpoint.dialect.describe().count(";") == 1
-    assert len(client.bodies) <= 31
-
-
-def test_who_waited_at_the_start_sends_what_the_first_one_learnt() -> None:
-    """The first request goes alone; the others are not refused for what it has found out."""
-    client, kept = _refuses("response_format"), list[bytes]()
-    endpoint = _endpoint(client)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for number in range(10):
-                group.start_soon(endpoint.ask, _request(number, "json_object"), kept.append)
 
     run_in_virtual_time(main)
     assert len(client.bodies) == 11

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_config import small_config
+from strict_schemas import assert_strict, objects_of
 
 from synth_async.config.models import Config, Judge
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Usage, Verdict
@@ -100,6 +102,28 @@ def test_the_rubric_names_every_criterion_and_the_format() -> None:
     content = _request(_example("hello"), criteria={"tact": "Is it polite?"}).messages[0]["content"]
     assert "- tact: Is it polite?" in content
     assert '{"scores": {"tact": <1-5>}, "reason": "<one line>"}' in content
+
+
+def _schema(**judge: Any) -> Mapping[str, Any]:
+    schema = _request(_example("hello"), **judge).schema
+    assert schema is not None
+    return schema.schema
+
+
+def test_the_schema_has_a_score_for_each_configured_criterion() -> None:
+    """By their names, in their order, all required; and the reason."""
+    schema = _schema(criteria=["tact", "accuracy"])
+    assert_strict(schema)
+    assert list(schema["properties"]) == ["scores", "reason"]
+    assert schema["properties"]["scores"]["properties"] == {"tact": {"type": "number"}, "accuracy": {"type": "number"}}
+
+
+def test_the_schema_asks_for_what_the_prompt_asks_for() -> None:
+    """Where a server knows no schemas, the words say the same: every key of the schema stands in the prompt."""
+    prompt = _request(_example("hello")).messages[0]["content"]
+    for properties in objects_of(_schema()):
+        for name in properties:
+            assert f'"{name}":' in prompt
 
 
 # --- the verdict ---------------------------------------------------------------------------------

@@ -214,7 +214,13 @@ def _generate_preview(
         if decided >= _PREVIEW_DECISIONS * number:
             run.interrupt(StoppedEarly(f"{snapshot.tally.accepted} of {decided} examples accepted, no more are tried"))
 
-    run = Run(loaded, folder, resolved, on_progress=stop_when_enough)
+    run = Run(
+        loaded,
+        folder,
+        resolved,
+        on_progress=stop_when_enough,
+        on_note=lambda note: say(f"synth-async: {note}"),
+    )
     log = _open_log(folder, resolved)
     try:
         _drive(run, log)

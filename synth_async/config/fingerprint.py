@@ -1,6 +1,7 @@
 """What of a config changes what each stage produces, and a short hash of it.
 
-Left out on purpose: host, key, rate limits, concurrency, timeouts, prices, target, fsync, how often a topic is used.
+Left out on purpose: host, key, rate limits, concurrency, timeouts, prices, target, fsync, how often a topic is used,
+and how JSON is asked for.
 They change who answers, how fast and how many, and not what is asked.
 """
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from synth_async.records import ResponseFormat
+
 SIMULATOR = "simulator"
 """The `base_url` (and the model name) of the embedded endpoint."""
 
@@ -108,6 +110,8 @@ class Endpoint(_Section):
     """Requests open at once, at the most."""
     timeout_s: Annotated[float, Field(gt=0)] = 300
     """Deadline of one request."""
+    response_format: ResponseFormat = "json_schema"
+    """How JSON is asked for at first; where the endpoint refuses it: `json_schema`, then `json_object`, then `text`."""
     extra_body: dict[str, Any] = {}
     """More keys for every request body, such as vLLM's `chat_template_kwargs`."""
     headers: dict[str, str] = {}

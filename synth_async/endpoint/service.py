@@ -21,8 +21,9 @@ from synth_async.endpoint.client import ChatClient, HttpAnswer
 from synth_async.endpoint.headers import read_limits
 from synth_async.endpoint.learning import Charge
 from synth_async.endpoint.limits import Limits
+from synth_async.endpoint.negotiation import Negotiation
 from synth_async.endpoint.retry import next_delay_s
-from synth_async.endpoint.wire import Dialect, adapted, request_body
+from synth_async.endpoint.wire import Dialect, request_body
 from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
 from synth_async.records import ChatRequest, Completion, Stage
 from synth_async.stages.parsing import MalformedBody, read_completion
@@ -128,6 +129,7 @@ class Endpoint:
         self.settings = settings
         self.counts = EndpointCounts()
         self.on_exchange: Callable[[Exchange], None] | None = None
+        self.on_note: Callable[[str], None] = lambda _: None
         self.breaker = Breaker(name, give_up_after_s=give_up_after_s)
         self.limits = Limits(
             rpm=settings.rpm,
@@ -136,7 +138,8 @@ class Endpoint:
             breaker=self.breaker,
             accounting=settings.token_accounting,
         )
-        self.dialect = Dialect()
+        first = Dialect(response_format=settings.response_format)
+        self.negotiation = Negotiation(first, on_change=self._tell_of_dialect)
         self._client = client
         self._estimate = _TokenEstimate()
         self._chance = random.Random(seed)
@@ -229,7 +232,8 @@ class Endpoint:
 
     async def _attempt(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool) -> Completion | None:
         """One admitted exchange; None when the server did not understand us, and another spelling may help."""
-        dialect, body = self.dialect, self._body(request)
+        dialect = self.negotiation.dialect_for(request)
+        body = self._body(request, dialect)
         asked_at, completion = anyio.current_time(), None
         permit = await self.limits.admit(
             lambda: self._expected_tokens(request, len(body)), _PRIORITY[request.stage], patient=patient
@@ -238,15 +242,16 @@ class Endpoint:
             # Refused while this one stood in line: it is not sent as well.
             permit.settle(0.0)
             raise type(self._over)(str(self._over))
-        if self.dialect != dialect:
+        if (now_spoken := self.negotiation.dialect_for(request)) != dialect:
             # What others found out while this one stood in line.
-            dialect, body = self.dialect, self._body(request)
+            dialect, body = now_spoken, self._body(request, now_spoken)
         used: float | None = None
         self.counts.attempts += 1
         try:
             answer = await self._exchange(body)
             keep(answer.body)
             completion = self._read(answer)
+            self.negotiation.note_answered(request, dialect)
             self._note(request, answer, completion, len(body))
             used = completion.usage.total or None
             return completion
@@ -256,28 +261,24 @@ class Endpoint:
             self.limits.note_limited(permit, str(limited), limited.hint_s)
             raise
         except RequestRejected as rejected:
-            if not self._adapts(dialect, rejected):
-                raise
-            return None
+            if rejected.status in (400, 422) and self.negotiation.takes(request, dialect, str(rejected)):
+                return None
+            raise
+        except TransientFailure as failure:
+            if failure.kind == "http_500":
+                self.negotiation.note_bare_failure(request, dialect)
+            raise
         finally:
             permit.settle(used)
             if self.on_exchange is not None:
                 status, now = _status_of(sys.exception(), completion), anyio.current_time()
                 self.on_exchange(Exchange(request, asked_at, permit.sent_at, now, status, completion))
 
-    def _body(self, request: ChatRequest) -> bytes:
-        settings = self.settings
-        return request_body(request, model=settings.model, dialect=self.dialect, extra_body=settings.extra_body)
+    def _body(self, request: ChatRequest, dialect: Dialect) -> bytes:
+        return request_body(request, model=self.settings.model, dialect=dialect, extra_body=self.settings.extra_body)
 
-    def _adapts(self, dialect: Dialect, rejected: RequestRejected) -> bool:
-        """Whether a refusal of the spelling in `dialect` leaves another one to try."""
-        changed = adapted(dialect, str(rejected)) if rejected.status in (400, 422) else None
-        if changed is None:
-            return False
-        # Others may have been refused at the same time; the first one decides for all.
-        if self.dialect == dialect:
-            self.dialect = changed
-        return True
+    def _tell_of_dialect(self, said: str) -> None:
+        self.on_note(f"endpoint {self.name}: {said}")
 
     async def _exchange(self, body: bytes) -> HttpAnswer:
         """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""

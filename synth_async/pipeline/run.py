@@ -143,6 +143,8 @@ class Run:
         try:
             async with open_endpoints(config, self.resolved) as endpoints:
                 self._endpoints = endpoints
+                for endpoint in endpoints.values():
+                    endpoint.on_note = self.on_note
                 self.on_endpoints(endpoints)
                 self._graph = Graph(
                     config,

@@ -9,11 +9,44 @@ from collections import Counter
 from collections.abc import Mapping
 
 from synth_async.config.models import Config
-from synth_async.records import ChatRequest, Message, Stage, Task, Topic
+from synth_async.records import AnswerSchema, ChatRequest, Message, Stage, Task, Topic
 from synth_async.stages.keys import request_key
 from synth_async.stages.templates import GENERATION_FORMAT, GENERATION_FORMAT_TURNS, GENERATION_PROMPT, render
 
 __all__ = ["FacetPlan", "generation_request", "is_conversation", "plan_task"]
+
+# Nothing but what every kind of server compiles: types, all keys required, no others, no bounds.
+_EXCHANGE = AnswerSchema(
+    "exchange",
+    {
+        "type": "object",
+        "properties": {"user_message": {"type": "string"}, "assistant_response": {"type": "string"}},
+        "required": ["user_message", "assistant_response"],
+        "additionalProperties": False,
+    },
+)
+_CONVERSATION = AnswerSchema(
+    "conversation",
+    {
+        "type": "object",
+        "properties": {
+            "messages": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "role": {"type": "string", "enum": ["user", "assistant"]},
+                        "content": {"type": "string"},
+                    },
+                    "required": ["role", "content"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["messages"],
+        "additionalProperties": False,
+    },
+)
 
 _ROUNDING = 1e-9
 """Shares are floats: a bound that is met to this degree is met."""
@@ -131,8 +164,9 @@ def plan_task(config: Config, context: str, topic: Topic, sample: int, facets: M
 def generation_request(config: Config, task: Task) -> ChatRequest:
     """What is asked of the endpoint for a task."""
     settings = config.generation
+    schema = _CONVERSATION if is_conversation(task) else _EXCHANGE
     return ChatRequest(
-        task.key, Stage.GENERATE, task.messages, settings.temperature, settings.max_tokens, "json_object"
+        task.key, Stage.GENERATE, task.messages, settings.temperature, settings.max_tokens, "json_object", schema
     )
 
 
