@@ -15,9 +15,10 @@ import errno
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from http.cookiejar import CookieJar
+from typing import Protocol, cast
 
 import aiohttp
 import httpx2
@@ -67,44 +68,37 @@ class _UnusableBody(httpx2.HTTPError):
     """A body that is not read to its end. The message is ours, with nothing of the body in it."""
 
 
-class _CappedStream(httpx2.AsyncByteStream):
-    """A response stream, unpacked, that ends with an error when it grows beyond `MAX_BODY_BYTES`."""
+class _NoCookies(CookieJar):
+    """Keeps no cookies, and does not look for any: that costs as much as encoding the request."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, encoding: str) -> None:
-        self._stream = stream
-        self._unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_BODY_BYTES
-        async for packed in self._stream:
-            chunk = self._unpacked(packed, left + 1)
-            left -= len(chunk)
-            if left < 0:
-                raise _UnusableBody(f"body larger than {MAX_BODY_BYTES} bytes")
-            yield chunk
-        if self._unpacker is not None and not self._unpacker.eof and left < MAX_BODY_BYTES:
-            raise _UnusableBody("compressed body cut short")
-
-    def _unpacked(self, chunk: bytes, most_bytes: int) -> bytes:
-        if self._unpacker is None:
-            return chunk
-        try:
-            return self._unpacker.decompress(chunk, most_bytes)
-        except zlib.error:
-            raise _UnusableBody("compressed body damaged") from None
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Nothing."""
 
 
-async def _cap_body(response: httpx2.Response) -> None:
-    """Hook: bound what is read. We ask for no compression; what comes all the same is unpacked within the bound."""
+async def _read_capped(response: httpx2.Response) -> bytes:
+    """The body, unpacked, up to `MAX_BODY_BYTES`. We ask for no compression; some proxies compress all the same."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower() or "identity"
     if encoding not in _ENCODINGS:
         raise _UnusableBody(f"body in the encoding {encoding[:20]}, which was not asked for")
-    if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _CappedStream(response.stream, encoding)
-        response.headers.pop("content-encoding", None)
+    unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
+    chunks, left = list[bytes](), MAX_BODY_BYTES
+    # Not `aiter_raw`, which does no more than this, and takes as long as the rest of the reading.
+    async for packed in cast("httpx2.AsyncByteStream", response.stream):
+        chunk = packed if unpacker is None else _unpacked(unpacker, packed, left + 1)
+        left -= len(chunk)
+        if left < 0:
+            raise _UnusableBody(f"body larger than {MAX_BODY_BYTES} bytes")
+        chunks.append(chunk)
+    if unpacker is not None and not unpacker.eof and left < MAX_BODY_BYTES:
+        raise _UnusableBody("compressed body cut short")
+    return b"".join(chunks)
+
+
+def _unpacked(unpacker: zlib._Decompress, packed: bytes, most_bytes: int) -> bytes:
+    try:
+        return unpacker.decompress(packed, most_bytes)
+    except zlib.error:
+        raise _UnusableBody("compressed body damaged") from None
 
 
 class OpenAIClient:
@@ -120,7 +114,7 @@ class OpenAIClient:
             limits=httpx2.Limits(max_connections=pool, max_keepalive_connections=pool),
             timeout=timeout,
             follow_redirects=False,
-            event_hooks={"response": [_cap_body]},
+            cookies=_NoCookies(),
         )
         self._openai = openai.AsyncOpenAI(
             api_key=api_key or _NO_KEY,
@@ -154,15 +148,26 @@ class OpenAIClient:
 
     async def _exchange(self, body: bytes) -> HttpAnswer | SynthAsyncError:
         started = time.perf_counter()
-        request = httpx2.Request("POST", self._url, content=body, headers=self._headers, extensions=self._extensions)
         try:
-            response = await self._http.send(request)
+            response = await self._http.send(self._request(body), stream=True)
+            try:
+                response.headers.encoding = "latin-1"
+                content = self._without_key(await _read_capped(response))
+            finally:
+                await response.aclose()
         except _TRANSPORT_ERRORS as error:
             return self._transient(error, time.perf_counter() - started)
-        content = self._without_key(response.content)
         if not response.is_success:
             return failure_of(response.status_code, response.headers, content, endpoint=self._name, now_s=time.time())
         return HttpAnswer(content, response.headers, time.perf_counter() - started)
+
+    def _request(self, body: bytes) -> httpx2.Request:
+        # Given as a stream, the body is taken as it is; aiohttp adds Host and Content-Length.
+        stream = httpx2.ByteStream(body)
+        request = httpx2.Request("POST", self._url, headers=self._headers, stream=stream, extensions=self._extensions)
+        request.read()
+        request.headers.encoding = "ascii"
+        return request
 
     def _without_key(self, body: bytes) -> bytes:
         for secret in self._secrets:

@@ -248,7 +248,7 @@ class Endpoint:
         used: float | None = None
         self.counts.attempts += 1
         try:
-            answer = await self._exchange(body)
+            answer = await self._exchange(body, permit.sent_at)
             keep(answer.body)
             completion = self._read(answer)
             self.negotiation.note_answered(request, dialect)
@@ -280,9 +280,9 @@ class Endpoint:
     def _tell_of_dialect(self, said: str) -> None:
         self.on_note(f"endpoint {self.name}: {said}")
 
-    async def _exchange(self, body: bytes) -> HttpAnswer:
+    async def _exchange(self, body: bytes, sent_at: float) -> HttpAnswer:
         """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + self.settings.timeout_s) as exchange:
+        with anyio.CancelScope(shield=True, deadline=sent_at + self.settings.timeout_s) as exchange:
             self._exchanges.add(exchange)
             try:
                 return await self._client.post(body)
