@@ -92,6 +92,8 @@ class ScriptedEndpoint:
     reply: Callable[[Asked], Reply] = usual_reply
     asked: list[Asked] = field(default_factory=list)
     most_in_flight: int = 0
+    peers: set[tuple[str, int]] = field(default_factory=set)
+    """Addresses that requests came from: one for each connection."""
     base_url: str = ""
     on_request: Callable[[Asked], None] = lambda _: None
     _in_flight: int = 0
@@ -111,6 +113,8 @@ class ScriptedEndpoint:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Write a request down and answer it."""
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
         raw = await request.read()
         body = orjson.loads(raw)
         name = hashlib.md5(_NONCE.sub(rb"\1", raw), usedforsecurity=False).hexdigest()

@@ -229,6 +229,49 @@ def test_a_deadline_is_a_timeout() -> None:
     assert endpoint.limits.in_flight == 0
 
 
+def test_timeouts_take_the_requests_in_flight_down_where_no_limit_is_known() -> None:
+    """As a 503 does: a server that answers too late has too much to do. With declared limits the cap stays."""
+
+    async def main(endpoint: Endpoint) -> int:
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(_ask, endpoint, [], number)
+            await anyio.sleep(60.5)
+            group.cancel_scope.cancel()
+            endpoint.abandon()
+        return endpoint.limits.cap
+
+    for settings, most in (({}, 10), ({"rpm": 60_000, "max_in_flight": 20}, 20)):
+        client = ScriptedClient(lambda _body: Delayed(_GOOD, 10_000))
+        assert run_in_virtual_time(main, _opened(client, timeout_s=60, **settings)) == most
+
+
+def test_a_retry_waits_without_a_slot_while_fresh_work_goes_on() -> None:
+    """With one slot and two workers, the backoff of a failed request is a time in which others are answered."""
+    order: list[str] = []
+
+    def answer(body: dict[str, Any]) -> Step:
+        order.append(body["messages"][0]["content"])
+        return TransientFailure("HTTP 502", kind="http_502", hint_s=10) if len(order) == 1 else _GOOD
+
+    endpoint = _opened(ScriptedClient(answer, delay_s=1), max_in_flight=1)
+
+    async def main() -> float:
+        numbers = iter(range(21))
+
+        async def worker() -> None:
+            for number in numbers:
+                await _ask(endpoint, [], number)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker)
+            group.start_soon(worker)
+        return anyio.current_time()
+
+    assert run_in_virtual_time(main) == pytest.approx(22, abs=0.01)
+    assert order.index("question 0", 1) in range(10, 13)
+
+
 def test_an_outage_is_nobodys_attempt() -> None:
     """While the endpoint is away requests wait, one probe at a time; when it is back, all are answered."""
 

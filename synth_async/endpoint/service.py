@@ -18,6 +18,7 @@ import anyio
 from synth_async.config.models import Endpoint as EndpointConfig
 from synth_async.endpoint.breaker import Breaker
 from synth_async.endpoint.client import ChatClient, HttpAnswer
+from synth_async.endpoint.failures import failure_of
 from synth_async.endpoint.headers import read_limits
 from synth_async.endpoint.learning import Charge
 from synth_async.endpoint.limits import Limits
@@ -38,6 +39,9 @@ _BYTES_PER_TOKEN = 4.0
 """First guess for the prompt; the running means that follow come from the server's own counts."""
 
 _MEAN_WEIGHT = 0.05
+
+_BELIEVED_IN_A_200 = frozenset({400, 402, 413, 422, 429})
+"""Statuses that an error in a 200 is taken at its word for; any other says no more than that something went wrong."""
 
 
 @dataclass(slots=True)
@@ -294,7 +298,10 @@ class Endpoint:
         try:
             return read_completion(answer.body, fallback_model=self.settings.model)
         except MalformedBody as error:
-            raise TransientFailure(str(error), kind="body") from None
+            malformed = error
+        if malformed.status in _BELIEVED_IN_A_200:
+            raise failure_of(malformed.status, answer.headers, answer.body, endpoint=self.name, now_s=time.time())
+        raise TransientFailure(str(malformed), kind="body")
 
     def _note(self, request: ChatRequest, answer: HttpAnswer, completion: Completion, prompt_bytes: int) -> None:
         self.counts.answered += 1

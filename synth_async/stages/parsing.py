@@ -27,11 +27,19 @@ _FILTERED = frozenset({"content_filter", "safety", "refusal"})
 
 _TOKEN_LIKE = re.compile(r"[\w-]{20,}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_HTTP_ERROR = re.compile(r"[45][0-9]{2}")
 _LINE_END = re.compile(r"\r\n?")
 
 
 class MalformedBody(ValueError):
-    """A 200 whose body is no chat completion. The message shows at most 120 characters of it, long tokens masked."""
+    """A 200 whose body is no chat completion. The message shows at most 120 characters of it, long tokens masked.
+
+    `status` is the HTTP status that an error in the body names, as OpenRouter does; None where there is none.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 # --- bytes to a completion -----------------------------------------------------------------------
@@ -83,7 +91,9 @@ def _first_choice(answer: Any) -> dict[str, Any]:
 
 def _raise_error(error: Any) -> NoReturn:
     message = error.get("message") if isinstance(error, dict) else error
-    raise MalformedBody(f"an error with status 200: {_shown(str(message))}")
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, int | str) and _HTTP_ERROR.fullmatch(str(code)) else None
+    raise MalformedBody(f"an error with status 200: {_shown(str(message))}", status=status)
 
 
 def _content(message: Mapping[str, Any]) -> tuple[str | None, str | None]:
