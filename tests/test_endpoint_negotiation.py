@@ -10,7 +10,9 @@ import anyio
 import pytest
 
 from synth_async.config.models import Endpoint as Settings
+from synth_async.endpoint.negotiation import Negotiation
 from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.wire import Dialect
 from synth_async.errors import RequestRejected, TransientFailure
 from synth_async.records import AnswerSchema, ChatRequest, Completion, Message, ResponseFormat, Stage
 from synth_async.testing import ScriptedClient, Step, chat_body, run_in_virtual_time
@@ -261,3 +263,34 @@ def test_a_plainer_format_that_is_refused_in_words_is_passed_over() -> None:
     assert len(_ask(endpoint, 3)) == 3
     assert _formats(client) == ["json_schema", "json_object", "text", "json_schema", "text", "text"]
     assert len(notes) == 1
+
+
+# --- what comes late, and what changes -----------------------------------------------------------
+
+
+def test_what_is_refused_late_does_not_take_a_trial_back() -> None:
+    """Requests that were sent before the last turn say nothing about the format that is tried now."""
+    notes: list[str] = []
+    negotiation, request = Negotiation(Dialect(), on_change=notes.append), _request()
+    for expected in ("json_object", "text"):
+        sent = negotiation.dialect_for(request)
+        negotiation.note_bare_failure(request, sent)
+        negotiation.note_bare_failure(request, sent)
+        assert negotiation.dialect_for(request).response_format == expected
+    for _ in range(3):
+        negotiation.note_bare_failure(request, Dialect())
+    assert negotiation.dialect_for(request).response_format == "text"
+    assert notes == []
+
+
+def test_what_was_answered_in_one_format_says_nothing_about_the_next() -> None:
+    """After a step down that another schema made necessary, the new format has to prove itself."""
+    negotiation = Negotiation(Dialect(), on_change=lambda _: None)
+    first, second = _request(0), _request(1, schema="verdict")
+    negotiation.note_answered(first, Dialect())
+    assert negotiation.takes(second, Dialect(), "response_format: no such schema")
+    stepped_down = Dialect(response_format="json_object")
+    assert negotiation.dialect_for(first) == stepped_down
+    negotiation.note_bare_failure(first, stepped_down)
+    negotiation.note_bare_failure(first, stepped_down)
+    assert negotiation.dialect_for(first).response_format == "text"
