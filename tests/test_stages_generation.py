@@ -53,8 +53,8 @@ def test_a_restored_plan_goes_on_as_if_never_stopped(facets: dict[str, Any], bef
     """Counts restored from the tasks give the draws that would have come next."""
     config = small_config(facets=facets)
     plan, resumed = FacetPlan(config), FacetPlan(config)
-    for _ in range(before):
-        resumed.note(plan.draw())
+    drawn = Counter(pair for _ in range(before) for pair in plan.draw().items())
+    resumed.restore(before, drawn)
     assert [plan.draw() for _ in range(10)] == [resumed.draw() for _ in range(10)]
 
 
@@ -70,7 +70,7 @@ def test_other_weights_than_the_restored_ones_are_caught_up_with() -> None:
     """Counts that earlier weights made are drawn even again; no draw fails on the way."""
     plan = FacetPlan(small_config(facets={"tone": {"calm": 1, "angry": 9}}))
     for _ in range(50):
-        plan.note({"tone": "calm", "gone": "x"})
+        plan.restore(1, {("tone", "calm"): 1, ("gone", "x"): 1})
     drawn = Counter(plan.draw()["tone"] for _ in range(450))
     assert drawn == {"angry": 450}
 

@@ -1,94 +1,185 @@
-"""What a journal holds, found in one pass: keys and places, no bodies."""
+"""What a journal holds, found in one pass: keys and places, no bodies.
+
+Every line's checksum is verified; beyond that a line is parsed as far as something in it is needed: the head of a task,
+and of an answer whether it is a completion, and what it was charged. Nothing is kept of either but sums.
+"""
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import orjson
 
 from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, TASK, TOPICS
-from synth_async.records import Stage
-from synth_async.stages.parsing import MalformedBody, read_completion
-from synth_async.store.frames import Frame, read_frame
+from synth_async.records import Stage, Usage
+from synth_async.stages.parsing import MalformedBody, read_completion, usage_of
+from synth_async.store.frames import Frame, fields_before, read_frame
 from synth_async.store.journal import Journal
+from synth_async.store.places import NOWHERE, Places, Rows
 
-__all__ = ["JournalState", "scan"]
+__all__ = ["Decisions", "JournalState", "PlanNotes", "scan"]
+
+_ACCEPTED, _STALE = 1, 2
+
+
+class Decisions(Places):
+    """Where the last decision on each task stands, in the order that counts, and how many of them accept."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__(rows)
+        self.accepted = 0
+        self.stale = 0
+        self._positions = array("Q")
+        self._marks = bytearray()
+
+    def note(self, key: bytes, place: int, *, accepted: bool, stale: bool, in_place: bool) -> None:
+        """A decision was made; one made `in_place` stands for an earlier one, at that one's position."""
+        stays = in_place and key in self
+        row = self.put(key, place)
+        if row >= len(self._positions):
+            new = row + 1 - len(self._positions)
+            self._positions.extend(repeat(NOWHERE, new))
+            self._marks.extend(bytes(new))
+        if not stays:
+            self._positions[row] = place
+        self._mark(row, _ACCEPTED * accepted | _STALE * stale)
+
+    def discard(self, key: bytes) -> None:
+        """The task counts as undecided."""
+        if key in self:
+            self._mark(self._rows[key], 0)
+        super().discard(key)
+
+    def doubt(self, key: bytes) -> None:
+        """What was accepted can no longer be read."""
+        row = self._rows[key]
+        self._mark(row, self._marks[row] & ~_ACCEPTED)
+
+    def _mark(self, row: int, marks: int) -> None:
+        earlier = self._marks[row]
+        self.accepted += (marks & _ACCEPTED) - (earlier & _ACCEPTED)
+        self.stale += ((marks & _STALE) - (earlier & _STALE)) // _STALE
+        self._marks[row] = marks
+
+    def _order(self) -> array[int]:
+        return self._positions
 
 
 @dataclass(slots=True)
-class JournalState:
-    """Where things stand in the journal: 16-byte keys to places, in the order that the run gave them."""
+class PlanNotes:
+    """What the plan has used up: the last sample of each topic, and how often each value of a facet was drawn."""
 
-    tasks: dict[bytes, int] = field(default_factory=dict)
-    answers: dict[bytes, int] = field(default_factory=dict)
-    decisions: dict[bytes, int] = field(default_factory=dict)
-    topic_batches: list[Frame] = field(default_factory=list)
-    accepted: int = 0
-    generated: int = 0
-    usages: list[tuple[str, int, int]] = field(default_factory=list)
-    stale: set[bytes] = field(default_factory=set)
-    manifest: dict[str, Any] | None = None
+    tasks: int = 0
+    last_samples: dict[int, int] = field(default_factory=dict)
+    drawn: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def note(self, topic: int, sample: int, facets: Mapping[str, str]) -> None:
+        """A task was planned."""
+        self.tasks += 1
+        self.last_samples[topic] = max(sample, self.last_samples.get(topic, 0))
+        for drawn in facets.items():
+            self.drawn[drawn] = self.drawn.get(drawn, 0) + 1
+
+
+class JournalState:
+    """Where things stand in the journal: 16-byte keys to places.
+
+    `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers.
+    """
+
+    def __init__(self) -> None:
+        rows: Rows = {}
+        self.tasks = Places(rows)
+        self.answers = Places(rows)
+        self.decisions = Decisions(rows)
+        self.plan = PlanNotes()
+        self.topic_batches: list[Frame] = []
+        self.generated = 0
+        self.spent: dict[str, list[int]] = {}
+        self.manifest: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<JournalState tasks={len(self.tasks)} decisions={len(self.decisions)} accepted={self.accepted}>"
 
     @property
     def is_empty(self) -> bool:
         return not (self.tasks or self.answers or self.topic_batches)
 
+    @property
+    def accepted(self) -> int:
+        """How many tasks are accepted by their last decision."""
+        return self.decisions.accepted
 
-def scan(journal: Journal, planner_notes: list[tuple[int, int, dict[str, str]]], *, fingerprint: str) -> JournalState:
-    """One pass over the journal. `planner_notes` receives (topic, sample, facets) of every planned task, in order.
+    @property
+    def stale(self) -> int:
+        """How many last decisions bear another fingerprint than the one that was asked about."""
+        return self.decisions.stale
 
-    `stale` are the keys whose last decision bears another fingerprint than `fingerprint`.
-    """
+
+def scan(journal: Journal, *, fingerprint: str) -> JournalState:
+    """One pass over the journal; decisions are stale that bear another fingerprint than `fingerprint`."""
     state = JournalState()
-    spent: dict[str, list[int]] = {}
-    accepted: set[bytes] = set()
     for place, key, kind, line in journal.scan():
         if kind == TASK:
-            state.tasks[key] = place
-            fields = orjson.loads(line[9:])
-            planner_notes.append((fields["topic"]["i"], fields["sample"], fields["facets"]))
+            _note_task(state, place, key, line)
         elif kind.startswith("answer-"):
-            _note_answer(state, spent, place, key, kind, line)
+            _note_answer(state, place, key, kind, line)
         elif kind in (ACCEPT, REJECT):
-            _note_decision(state, accepted, place, key, kind, line, fingerprint)
+            fields = orjson.loads(line[9:])
+            state.decisions.note(
+                key,
+                place,
+                accepted=kind == ACCEPT,
+                stale=fields["fp"] != fingerprint,
+                in_place=fields.get("in_place", False),
+            )
         elif kind == TOPICS:
             state.topic_batches.append(read_frame(line))
         elif kind == MANIFEST:
             state.manifest = read_frame(line).fields["manifest"]
     if journal.damaged_frames:
-        # A decision about a task that can no longer be read decides nothing.
-        for key in [key for key in state.decisions if key not in state.tasks]:
-            del state.decisions[key]
-            accepted.discard(key)
-            state.stale.discard(key)
-        accepted &= state.answers.keys()
-    state.accepted = len(accepted)
-    state.usages = [(endpoint, prompt, completion) for endpoint, (prompt, completion) in spent.items()]
+        _doubt_decisions(state)
     return state
 
 
-def _note_answer(
-    state: JournalState, spent: dict[str, list[int]], place: int, key: bytes, kind: str, line: bytes
-) -> None:
-    frame = read_frame(line)
+def _note_task(state: JournalState, place: int, key: bytes, line: bytes) -> None:
+    state.tasks.put(key, place)
+    fields = fields_before(line, b"messages")
+    state.plan.note(fields["topic"]["i"], fields["sample"], fields["facets"])
+
+
+def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
     try:
-        usage = read_completion(frame.body or b"", fallback_model="").usage
+        endpoint, usage = _read_answer(line)
     except MalformedBody:
         return  # an answer in transport's eyes only: it is asked for again
-    sums = spent.setdefault(frame.fields["endpoint"], [0, 0])
+    sums = state.spent.setdefault(endpoint, [0, 0])
     sums[0] += usage.prompt
     sums[1] += usage.completion
     state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
-    state.answers[key] = place
+    state.answers.put(key, place)
 
 
-def _note_decision(
-    state: JournalState, accepted: set[bytes], place: int, key: bytes, kind: str, line: bytes, fingerprint: str
-) -> None:
-    fields = orjson.loads(line[9:])
-    (state.stale.discard if fields["fp"] == fingerprint else state.stale.add)(key)
-    if not fields.get("in_place"):
-        state.decisions.pop(key, None)
-    state.decisions[key] = place
-    (accepted.add if kind == ACCEPT else accepted.discard)(key)
+def _read_answer(line: bytes) -> tuple[str, Usage]:
+    """Endpoint and usage of an answer. Frame and body are one JSON text where the body stands as it came."""
+    try:
+        fields = orjson.loads(line[9:])
+    except orjson.JSONDecodeError:  # a body nested as deep as the parser goes
+        fields = {}
+    if "body" in fields:
+        return fields["endpoint"], usage_of(fields["body"])
+    frame = read_frame(line)
+    return frame.fields["endpoint"], read_completion(frame.body or b"", fallback_model="").usage
+
+
+def _doubt_decisions(state: JournalState) -> None:
+    """After damage: what can no longer be read is not decided, or not accepted."""
+    for key in list(state.decisions):
+        if key not in state.tasks:
+            state.decisions.discard(key)
+        elif key not in state.answers:
+            state.decisions.doubt(key)

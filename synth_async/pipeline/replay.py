@@ -59,9 +59,7 @@ class Replay:
         self._planner = planner
         self._goes_on = bool(state.stale) or state.accepted < config.target
 
-    def restore_plan(
-        self, pool: TopicPool, facets: FacetPlan, notes: list[tuple[int, int, dict[str, str]]]
-    ) -> list[int]:
+    def restore_plan(self, pool: TopicPool, facets: FacetPlan) -> list[int]:
         """Topics, samples and facets as they were planned; returns the length of the pool after each topic batch."""
         ends: list[int] = []
         for frame in self._state.topic_batches:
@@ -69,9 +67,10 @@ class Replay:
             self._planner.add_topics(pool.restore((text, category) for text, category in fields["topics"]))
             pool.note_batch(fields["asked"], fields["fresh"])
             ends.extend([len(pool)] * (fields["batch"] + 1 - len(ends)))
-        for topic, sample, drawn in notes:
+        plan = self._state.plan
+        for topic, sample in plan.last_samples.items():
             self._planner.restore(topic, sample)
-            facets.note(drawn)
+        facets.restore(plan.tasks, plan.drawn)
         return ends
 
     def run(self, *, offline: bool) -> None:
@@ -79,7 +78,7 @@ class Replay:
         tally = self._ledger.tally
         tally.asked = len(self._state.tasks)
         tally.answered = self._state.generated
-        for endpoint, prompt, completion in self._state.usages:
+        for endpoint, (prompt, completion) in self._state.spent.items():
             self._ledger.note_spent(endpoint, prompt, completion)
         later = [key for key, place in self._state.decisions.items() if not self._settle(key, place, offline=offline)]
         self._ledger.dataset.settle()

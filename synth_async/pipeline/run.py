@@ -102,13 +102,12 @@ class Run:
             stack.enter_context(RunLock(self.folder.lock))
             journal = open_journal(self.folder.path, fsync=self.config.fsync, writer=f"synth-async {__version__}")
             stack.callback(journal.close)
-            notes: list[tuple[int, int, dict[str, str]]] = []
-            state = scan(journal, notes, fingerprint=decision_fingerprint(self.config))
+            state = scan(journal, fingerprint=decision_fingerprint(self.config))
             accept_change = self.options.accept_change
             is_changed = check_manifest(self.folder, self.config, journal, state.manifest, accept_change=accept_change)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
             rejects = stack.enter_context(ShadowFile(self.folder.rejects))
-            await self._go_on(journal, dataset, rejects, state, notes, is_changed=is_changed)
+            await self._go_on(journal, dataset, rejects, state, is_changed=is_changed)
 
     async def _go_on(
         self,
@@ -116,7 +115,6 @@ class Run:
         dataset: ShadowFile,
         rejects: ShadowFile,
         state: JournalState,
-        notes: list[tuple[int, int, dict[str, str]]],
         *,
         is_changed: bool,
     ) -> None:
@@ -128,7 +126,7 @@ class Run:
         planner, facets, curation = Planner(config), FacetPlan(config), Curation(config)
         pool = TopicPool(near=config.topics.file is None)
         replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
-        ends = replay.restore_plan(pool, facets, notes)
+        ends = replay.restore_plan(pool, facets)
         replay.run(offline=self.options.offline)
         planner.backlog = len(replay.backlog)
         if is_changed:

@@ -57,7 +57,7 @@ class FacetPlan:
 
     So variety is designed and not left to chance. Within that bound the draw is random by the seed, because axes that
     each followed a fixed pattern would always bring the same values together. The counts are restored from the
-    journaled tasks with `note`.
+    journaled tasks with `restore`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -73,15 +73,15 @@ class FacetPlan:
         for axis, shares in self._shares.items():
             values = _drawable(shares, self._counts[axis], self._drawn + 1)
             drawn[axis] = chance.choices(values, weights=[shares[value] for value in values])[0]
-        self.note(drawn)
+        self.restore(1, dict.fromkeys(drawn.items(), 1))
         return drawn
 
-    def note(self, drawn: Mapping[str, str]) -> None:
-        """Count values that were drawn, here or by an earlier process."""
-        self._drawn += 1
-        for axis, value in drawn.items():
+    def restore(self, draws: int, drawn: Mapping[tuple[str, str], int]) -> None:
+        """Count what was drawn: in how many draws, and how often each (axis, value)."""
+        self._drawn += draws
+        for (axis, value), times in drawn.items():
             if axis in self._counts:
-                self._counts[axis][value] += 1
+                self._counts[axis][value] += times
 
 
 def _shares(values: tuple[str, ...] | Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Usage
 from synth_async.stages.json_text import only_object, strict_json, without_thoughts
 
-__all__ = ["MalformedBody", "read_completion", "read_example", "read_object"]
+__all__ = ["MalformedBody", "read_completion", "read_example", "read_object", "usage_of"]
 
 _SHOWN = 120
 """Characters of a body, at the most, that reach a message."""
@@ -56,28 +56,30 @@ def read_completion(body: bytes, *, fallback_model: str) -> Completion:
     except ValueError:
         raise MalformedBody(f"not JSON: {_shown(body.decode('utf-8', 'replace'))}") from None
     choice = _first_choice(answer)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise MalformedBody("the first choice has no message")
-    content, refusal = _content(message)
-    finish_reason = _text_or_none(choice.get("finish_reason"))
-    if finish_reason == "error":
-        raise MalformedBody("the first choice ended in an error")
+    content, refusal = _content(_message_of(choice))
     return Completion(
         content=content,
-        finish_reason=finish_reason,
+        finish_reason=_text_or_none(choice.get("finish_reason")),
         refusal=refusal,
         model=_text_or_none(answer.get("model")) or fallback_model,
         usage=_usage(answer.get("usage")),
     )
 
 
+def usage_of(answer: Any) -> Usage:
+    """The usage alone, where the body has been parsed already; raises what `read_completion` does."""
+    _content(_message_of(_first_choice(answer)))
+    return _usage(answer.get("usage"))
+
+
 def _first_choice(answer: Any) -> dict[str, Any]:
-    for part in answer if isinstance(answer, list) else (answer,):
-        if isinstance(part, dict) and part.get("error"):
-            _raise_error(part["error"])
     if not isinstance(answer, dict):
+        for part in answer if isinstance(answer, list) else ():
+            if isinstance(part, dict) and part.get("error"):
+                _raise_error(part["error"])
         raise MalformedBody(f"a JSON {type(answer).__name__}, not a chat completion")
+    if answer.get("error"):
+        _raise_error(answer["error"])
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise MalformedBody("no choices in the body")
@@ -86,7 +88,16 @@ def _first_choice(answer: Any) -> dict[str, Any]:
         raise MalformedBody("the first choice is not an object")
     if choice.get("error"):
         _raise_error(choice["error"])
+    if choice.get("finish_reason") == "error":
+        raise MalformedBody("the first choice ended in an error")
     return choice
+
+
+def _message_of(choice: Mapping[str, Any]) -> dict[str, Any]:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise MalformedBody("the first choice has no message")
+    return message
 
 
 def _raise_error(error: Any) -> NoReturn:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import base64
 import re
+from binascii import unhexlify
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
 import orjson
 
-__all__ = ["NO_KEY", "DamagedFrame", "Frame", "encode_frame", "read_frame", "scan_line"]
+__all__ = ["NO_KEY", "DamagedFrame", "Frame", "encode_frame", "fields_before", "read_frame", "scan_line"]
 
 NO_KEY = "0" * 32
 """Key of frames that belong to no request, such as a segment's header."""
@@ -79,7 +80,7 @@ def scan_line(line: bytes) -> tuple[bytes, str]:
         raise DamagedFrame("checksum does not match")
     try:
         kind = line[_KIND_START : line.index(b'"', _KIND_START)].decode("ascii")
-        return bytes.fromhex(line[_KEY].decode("ascii")), kind
+        return unhexlify(line[_KEY]), kind
     except ValueError as error:
         raise DamagedFrame(str(error)) from None
 
@@ -97,16 +98,24 @@ def read_frame(line: bytes) -> Frame:
         raise DamagedFrame(str(error)) from None
 
 
-def _split(text: bytes) -> tuple[dict[str, Any], bytes | None]:
-    """The fields, and the verbatim body where there is one.
+def fields_before(line: bytes, name: bytes) -> dict[str, Any]:
+    """The fields in front of `name`, what follows not parsed; all of them where there is none of that name.
+
+    For a line that `scan_line` has found good.
+    """
+    return _split(line[9:-1], b',"' + name + b'":')[0]
+
+
+def _split(text: bytes, mark: bytes = _BODY_MARK) -> tuple[dict[str, Any], bytes | None]:
+    """The fields in front of a mark, and the bytes behind it: the verbatim body where there is one.
 
     A quote inside a JSON string is escaped, so a bare mark is always a key: ours, or that of an object inside a field.
     What stands before the latter has a bracket open, and is no JSON with one brace added.
     """
-    at = text.find(_BODY_MARK)
+    at = text.find(mark)
     while at >= 0:
         try:
-            return orjson.loads(text[:at] + b"}"), text[at + len(_BODY_MARK) : -1]
+            return orjson.loads(text[:at] + b"}"), text[at + len(mark) : -1]
         except orjson.JSONDecodeError:
-            at = text.find(_BODY_MARK, at + 1)
+            at = text.find(mark, at + 1)
     return orjson.loads(text), None
