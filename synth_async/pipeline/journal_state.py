@@ -141,7 +141,7 @@ def scan(journal: Journal, *, fingerprint: str) -> JournalState:
             state.topic_batches.append(read_frame(line))
         elif kind == MANIFEST:
             state.manifest = read_frame(line).fields["manifest"]
-    if journal.damaged_frames:
+    if journal.is_damaged:
         _doubt_decisions(state)
     return state
 

@@ -260,6 +260,8 @@ class Run:
             self.on_note(f"going on: {tally.accepted} accepted, {sum(tally.rejected.values())} dropped before")
         if journal.torn_bytes:
             self.on_note(f"the journal ended in {journal.torn_bytes} torn bytes; they were set aside in a .torn file")
+        if missing := journal.missing_segments:
+            self.on_note(f"{', '.join(missing)} missing from the folder; what was in there is asked for again")
         if journal.damaged_frames:
             self.on_note(
                 f"{journal.damaged_frames} damaged journal lines were skipped; what they held is asked for again"

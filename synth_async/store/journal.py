@@ -19,10 +19,10 @@ What survives
 
 Reading
 -------
-On opening, the last segment is checked: a line without LF or with a wrong checksum at the very end is a torn tail: it
-is copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. Damage
-elsewhere (bit rot) is skipped to the next good line and counted. A segment with a newer format is refused by name and
-not touched.
+On opening, the end of the last segment is checked: a line without LF or with a wrong checksum at the very end is a torn
+tail: it is copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. Damage
+elsewhere (bit rot) is skipped to the next good line and counted; a segment that is gone is named. A segment with a
+newer format is refused by name and not touched.
 
 A frame's place is one integer, segment << 40 | offset; bodies are read back by place and never kept.
 """
@@ -51,6 +51,7 @@ SEGMENT_BYTES = 256 * 1024 * 1024
 _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _READ_BYTES = 16 * 1024
+_TAIL_BYTES = 64 * 1024
 _NAME = re.compile(r"^journal-(\d{6})\.log$")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL_ADVICE = "the disk is full ({}); free some space, then run the same command again"
@@ -98,6 +99,20 @@ class Journal:
         return f"<Journal {self.folder.name} segments={len(self._numbers)} unsynced={self._unsynced}{closed}>"
 
     # --- reading ---------------------------------------------------------------------------------
+
+    @property
+    def missing_segments(self) -> list[str]:
+        """Names of segments that were there: later ones are. One that was the last leaves no trace."""
+        return [
+            _segment_path(self.folder, number).name
+            for number in range(1, max(self._numbers, default=0))
+            if number not in self._numbers
+        ]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether frames are lost, as far as the last scan saw."""
+        return self.damaged_frames > 0 or bool(self.missing_segments)
 
     def scan(self) -> Iterator[tuple[int, bytes, str, bytes]]:
         """Every good frame in order as (place, 16-byte key, kind, line); damaged lines are counted and skipped."""
@@ -298,17 +313,32 @@ def _open_private(path: Path) -> BinaryIO:
 
 
 def _end_of_last_good_line(path: Path) -> tuple[int, int]:
-    """(offset after the last good line, size of the file). Damage before a later good line is not a tail."""
-    offset = good_end = 0
-    with path.open("rb", buffering=1 << 20) as segment:
-        for line in segment:
-            offset += len(line)
+    """(offset after the last good line, size of the file), found from the end: what stands before is not read."""
+    with path.open("rb") as segment:
+        size = end = segment.seek(0, os.SEEK_END)
+        while end:
+            start = _start_of_line(segment, end)
+            segment.seek(start)
             try:
-                scan_line(line)
+                scan_line(segment.read(end - start))
             except DamagedFrame:
-                continue
-            good_end = offset
-    return good_end, offset
+                end = start
+            else:
+                break
+    return end, size
+
+
+def _start_of_line(segment: BinaryIO, end: int) -> int:
+    """Offset of the line whose last byte is in front of `end`."""
+    stop = end - 1  # the line's own LF, or a byte of a line without one
+    while stop > 0:
+        start = max(0, stop - _TAIL_BYTES)
+        segment.seek(start)
+        found = segment.read(stop - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        stop = start
+    return 0
 
 
 def _sync_folder(folder: Path) -> None:
