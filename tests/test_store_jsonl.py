@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ _LINES = st.lists(
 )
 
 
-def _bring_in_line(path: Path, confirmed: list[bytes], appended: list[bytes]) -> bool:
+def _bring_in_line(path: Path, confirmed: Iterable[bytes], appended: list[bytes]) -> bool:
     with ShadowFile(path) as shadow:
         for line in confirmed:
             shadow.confirm(line)
@@ -28,6 +30,11 @@ def _bring_in_line(path: Path, confirmed: list[bytes], appended: list[bytes]) ->
         for line in appended:
             shadow.append(line)
         return shadow.rewritten
+
+
+def _interrupted(lines: list[bytes], stop_at: int) -> Iterator[bytes]:
+    yield from lines[:stop_at]
+    raise KeyboardInterrupt
 
 
 @given(_LINES, _LINES, st.binary(max_size=20), st.integers(0, 200), _LINES)
@@ -44,20 +51,47 @@ def test_the_file_becomes_what_the_journal_says(
             assert rewritten == (earlier != b"".join(lines))
 
 
-def test_bytes_before_the_first_difference_are_not_written_again(tmp_path: Path) -> None:
-    """A file that is right already is not touched at all; a wrong one keeps its good beginning."""
+def test_a_file_that_is_right_is_not_touched(tmp_path: Path) -> None:
+    """Not a byte is written where every line is there."""
     path = tmp_path / "dataset.jsonl"
     path.write_bytes(b"1\n2\n3\n")
     os.utime(path, ns=(1, 1))
     assert not _bring_in_line(path, [b"1\n", b"2\n", b"3\n"], [])
     assert path.stat().st_mtime_ns == 1
 
+
+def test_a_file_made_anew_shows_when_it_is_whole(tmp_path: Path) -> None:
+    """Until every earlier line is in the new file the old one stands, whatever ends the process; no other is left."""
+    path = tmp_path / "dataset.jsonl"
+    lines = [b'{"n":%d}\n' % number for number in range(300_000)]
+    path.write_bytes(b"".join(lines))
+    for stop_at in (200_001, 250_000):
+        with pytest.raises(KeyboardInterrupt):
+            _bring_in_line(path, _interrupted([*lines[:200_000], *[b"other\n"] * 100_000], stop_at), [])
+        assert path.read_bytes() == b"".join(lines)
+        assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / ".dataset.jsonl.tmp").write_bytes(b"left by a kill")
     with ShadowFile(path) as shadow:
-        shadow.confirm(b"1\n")
-        shadow.confirm(b"2\n")
-        assert path.stat().st_mtime_ns == 1
-        shadow.confirm(b"4\n")
-    assert path.read_bytes() == b"1\n2\n4\n"
+        for line in lines[:200_000]:
+            shadow.confirm(line)
+        shadow.confirm(b"other\n")
+        assert path.read_bytes() == b"".join(lines)
+        shadow.append(b"new\n")
+        assert path.read_bytes() == b"".join(lines[:200_000]) + b"other\nnew\n"
+        assert shadow.rewritten
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("end", [b"", b"2", b'2"torn'])
+def test_a_torn_end_is_mended_where_it_is(tmp_path: Path, end: bytes) -> None:
+    """Without a whole line to lose, the file goes on from its last one and is never a second time on the disk."""
+    path = tmp_path / "dataset.jsonl"
+    path.write_bytes(b"1\n" + end)
+    number = path.stat().st_ino
+    assert _bring_in_line(path, [b"1\n", b"2 and more\n"], [b"3\n"])
+    assert path.read_bytes() == b"1\n2 and more\n3\n"
+    assert path.stat().st_ino == number
 
 
 def test_large_files_are_read_in_pieces(tmp_path: Path) -> None:
