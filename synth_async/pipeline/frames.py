@@ -4,7 +4,9 @@ task              a planned task, before its first request (topic, sample, facet
 answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
 topics            the topics that a batch brought
 accept, reject    a decision, with the fingerprint of the config that made it
+reopen            takes back a decision: the task is open again
 manifest          what `run.json` held, so that it can be made again
+fork              first of its journal: the run that the frames after it were taken over from
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from synth_async.store.frames import NO_KEY, Frame
 __all__ = [
     "ACCEPT",
     "ANSWER",
+    "FORK",
     "MANIFEST",
     "REJECT",
+    "REOPEN",
     "TASK",
     "TOPICS",
     "answer_frame",
@@ -35,7 +39,9 @@ TASK = "task"
 TOPICS = "topics"
 ACCEPT = "accept"
 REJECT = "reject"
+REOPEN = "reopen"
 MANIFEST = "manifest"
+FORK = "fork"
 ANSWER: Mapping[Stage, str] = {stage: f"answer-{stage}" for stage in (Stage.TOPICS, Stage.GENERATE, Stage.JUDGE)}
 
 

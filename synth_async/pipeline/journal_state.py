@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, TASK, TOPICS
+from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, REOPEN, TASK, TOPICS
 from synth_async.records import Stage, Usage
 from synth_async.stages.parsing import MalformedBody, read_completion, usage_of
 from synth_async.store.frames import Frame, fields_before, read_frame
@@ -137,6 +137,8 @@ def scan(journal: Journal, *, fingerprint: str) -> JournalState:
                 stale=fields["fp"] != fingerprint,
                 in_place=fields.get("in_place", False),
             )
+        elif kind == REOPEN:
+            state.decisions.discard(key)
         elif kind == TOPICS:
             state.topic_batches.append(read_frame(line))
         elif kind == MANIFEST:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from synth_async.config.models import Config
-from synth_async.pipeline.frames import ACCEPT, REJECT, drop_of, task_of, verdict_of
+from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
 from synth_async.pipeline.journal_state import JournalState
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
@@ -22,18 +22,34 @@ from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_ver
 from synth_async.stages.parsing import read_completion
 from synth_async.stages.topics import TopicPool
 from synth_async.store.frames import Frame
+from synth_async.store.journal import Journal
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "reopen_failed"]
 
 _OPEN = (DropReason.OVER_TARGET, DropReason.PENDING_JUDGE)
 """Reasons that are not the last word: the examples are taken up when the run has use for them."""
 
 
+def reopen_failed(journal: Journal, state: JournalState) -> int:
+    """Take back every decision that stands for a request which the endpoint refused for good; returns how many.
+
+    An answer of no use (malformed, no verdict in it) is not among them: it was given, paid for, and stays what it is.
+    What is taken back is journaled, so that it stays open until it is decided, whoever goes on with the run.
+    """
+    failed = [key for key, place in state.decisions.items() if _has_failed(journal.read(place))]
+    for key in failed:
+        journal.append(Frame(key.hex(), REOPEN, {}))
+        state.decisions.discard(key)
+    return len(failed)
+
+
+def _has_failed(frame: Frame) -> bool:
+    return frame.kind == REJECT and frame.fields["reason"] == DropReason.REQUEST_REJECTED
+
+
 def _was_refused(frame: Frame) -> bool:
     """Whether the endpoint refused the request for an example, so that there is nothing to decide about."""
-    fields = frame.fields
-    refused = frame.kind == REJECT and fields["reason"] == DropReason.REQUEST_REJECTED
-    return refused and fields["stage"] == Stage.GENERATE
+    return _has_failed(frame) and frame.fields["stage"] == Stage.GENERATE
 
 
 class Replay:

@@ -22,7 +22,7 @@ from synth_async.pipeline.graph import Graph
 from synth_async.pipeline.journal_state import JournalState, scan
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
-from synth_async.pipeline.replay import Replay
+from synth_async.pipeline.replay import Replay, reopen_failed
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally
 from synth_async.stages.coverage import Planner
@@ -42,10 +42,14 @@ _METRICS_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run goes on: `offline` sends nothing, `accept_change` lets a changed generation into the same folder."""
+    """How a run goes on: `offline` sends nothing, `accept_change` lets a changed generation into the same folder.
+
+    `retry_failed` asks again for what the endpoint refused for good.
+    """
 
     offline: bool = False
     accept_change: bool = False
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,18 @@ class Run:
             state = scan(journal, fingerprint=decision_fingerprint(self.config))
             accept_change = self.options.accept_change
             is_changed = check_manifest(self.folder, self.config, journal, state.manifest, accept_change=accept_change)
+            if self.options.retry_failed:
+                self._reopen_failed(journal, state)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
             rejects = stack.enter_context(ShadowFile(self.folder.rejects))
             await self._go_on(journal, dataset, rejects, state, is_changed=is_changed)
+
+    def _reopen_failed(self, journal: Journal, state: JournalState) -> None:
+        if not state.stale and state.accepted >= self.config.target:
+            self.on_note("the target is met: nothing that failed is asked again")
+            return
+        count = reopen_failed(journal, state)
+        self.on_note(f"{count} requests that were refused for good are open again")
 
     async def _go_on(
         self,
