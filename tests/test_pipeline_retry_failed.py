@@ -55,7 +55,7 @@ def _reasons(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_what_was_refused_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
-    """A refused generation and a refused verdict are open again; a malformed verdict was answered, and stays dropped."""
+    """Refused generations and verdicts are open again; a malformed verdict was an answer, and its example stays out."""
     with scripted_endpoint(_refusing) as endpoint:
         tree = _config(tmp_path, endpoint)
         with pytest.raises(StoppedEarly):

@@ -112,8 +112,15 @@ def run(
     offline: Annotated[
         bool, typer.Option("--offline", help="Decide again from what was answered before; send nothing.")
     ] = False,
+    fork: Annotated[
+        Path | None,
+        typer.Option(metavar="NEWDIR", help="Begin a new folder with what still matches the config; then go on there."),
+    ] = None,
     accept_change: Annotated[
         bool, typer.Option("--accept-change", help="Go on although the generation config has changed.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again for what the endpoint refused for good.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     as_json: AsJson = False,
@@ -128,7 +135,7 @@ def run(
         ready = prepared(config, [*(overrides or []), *([f"target={target}"] if target else [])], offline=offline)
         from synth_async.cli.running import RunRequest, start_run
 
-        start_run(ready, RunRequest(out, offline, accept_change, quiet, as_json))
+        start_run(ready, RunRequest(out, fork, offline, accept_change, retry_failed, quiet, as_json))
 
     exit_on_error(action)
 

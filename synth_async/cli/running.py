@@ -19,7 +19,8 @@ from synth_async.cli.prepared import Prepared
 from synth_async.cli.preview import preview_text, read_preview
 from synth_async.cli.run_log import RunLog
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
-from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError
+from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError, UsageError
+from synth_async.pipeline.fork import fork_run
 from synth_async.pipeline.run import Interrupted, Run, RunOptions, Snapshot
 from synth_async.report.progress import BarProgress, LineProgress
 from synth_async.report.summary import summary_text
@@ -38,8 +39,10 @@ class RunRequest:
     """What was asked for on the command line, beside the config."""
 
     out: Path | None
+    fork: Path | None
     offline: bool
     accept_change: bool
+    retry_failed: bool
     quiet: bool
     as_json: bool
 
@@ -48,7 +51,13 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
     """Drive a run to its end; raises what stopped it, so that the exit code says so."""
     loaded, resolved = ready.loaded, ready.resolved
     config = loaded.config
+    _check_wishes(wishes)
     folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
+    forked: str | None = None
+    if wishes.fork is not None:
+        source, folder = folder, RunFolder(wishes.fork)
+        taken_over = fork_run(source, folder, loaded)
+        forked = f"forked from {source.path}; {taken_over}" if taken_over else None
     folder.create()
     log = _open_log(folder, resolved)
     speaker = _Speaker(config, log, quiet=wishes.quiet)
@@ -56,11 +65,13 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
         loaded,
         folder,
         resolved,
-        RunOptions(offline=wishes.offline, accept_change=wishes.accept_change),
+        RunOptions(offline=wishes.offline, accept_change=wishes.accept_change, retry_failed=wishes.retry_failed),
         on_progress=speaker.progress,
         on_note=speaker.note,
     )
     log(f"run {config.name}: target {config.target}, folder {folder.path}")
+    if forked is not None:
+        speaker.note(forked)
     try:
         _drive(run, log)
     except SynthAsyncError as error:
@@ -71,6 +82,13 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
         speaker.close()
         log.close()
     speaker.end(run, folder, wishes)
+
+
+def _check_wishes(wishes: RunRequest) -> None:
+    if wishes.fork is not None and wishes.accept_change:
+        raise UsageError("--fork leaves the earlier run as it is, --accept-change mixes both in it: choose one")
+    if wishes.offline and wishes.retry_failed:
+        raise UsageError("--retry-failed asks again, and --offline sends nothing: choose one")
 
 
 def _open_log(folder: RunFolder, resolved: dict[str, ResolvedEndpoint]) -> RunLog:

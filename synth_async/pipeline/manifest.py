@@ -68,8 +68,8 @@ def _check_generation(folder: RunFolder, config: Config, earlier: Mapping[str, A
         listed = "\n".join(f"  {change}" for change in changes)
         raise UsageError(
             f"{folder.path}: the run was made with another generation config:\n{listed}\n"
-            "Choose another folder with --out, put the config back,"
-            " or go on with both kinds in one dataset: --accept-change"
+            "Begin a new folder with what still matches (--fork NEWDIR), put the config back,"
+            " or go on with both kinds in one dataset (--accept-change)"
         )
     return bool(changes)
 

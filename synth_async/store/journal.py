@@ -41,7 +41,7 @@ from synth_async.errors import DiskFailure, UsageError
 from synth_async.store.frames import NO_KEY, DamagedFrame, Frame, encode_frame, read_frame, scan_line
 from synth_async.store.reserve import Reserve
 
-__all__ = ["FORMAT", "Journal", "open_journal"]
+__all__ = ["FORMAT", "Journal", "open_journal", "sync_folder"]
 
 FORMAT = 1
 """Version of the frame format that this package writes, and the newest that it reads."""
@@ -73,7 +73,15 @@ def _segment_numbers(folder: Path) -> list[int]:
 class Journal:
     """An open journal: append frames, read them in order, read one by its place. One writer: take the lock."""
 
-    def __init__(self, folder: Path, *, fsync: FsyncMode, writer: str, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: FsyncMode,
+        writer: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        read_only: bool = False,
+    ) -> None:
         self.folder = folder
         self.torn_bytes = 0
         self.damaged_frames = 0
@@ -91,7 +99,10 @@ class Journal:
         self._fd_lock = threading.Lock()
         for number in self._numbers:
             _check_format(_segment_path(folder, number))
-        if self._numbers:
+        self._read_only = read_only
+        if read_only:
+            self._refusal = f"{folder}: the journal is open for reading only"
+        elif self._numbers:
             self._mend_tail(self._numbers[-1])
 
     def __repr__(self) -> str:
@@ -188,7 +199,8 @@ class Journal:
                 self.sync()
         finally:
             self._refusal = self._refusal or f"{self.folder}: the journal is closed"
-            self._reserve.discard()
+            if not self._read_only:
+                self._reserve.discard()
             with self._fd_lock:
                 for descriptor in (*self._readers.values(), *([self._fd] if self._fd is not None else [])):
                     os.close(descriptor)
@@ -262,7 +274,7 @@ class Journal:
         )
         self._numbers.append(number)
         self._size = 0
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     # --- opening ---------------------------------------------------------------------------------
 
@@ -341,7 +353,7 @@ def _start_of_line(segment: BinaryIO, end: int) -> int:
     return 0
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new name durable: without it a power loss may leave the file's bytes and no entry for them."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -350,12 +362,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_journal(folder: Path, *, fsync: FsyncMode = "100ms", writer: str = "synth-async") -> Journal:
+def open_journal(
+    folder: Path, *, fsync: FsyncMode = "100ms", writer: str = "synth-async", read_only: bool = False
+) -> Journal:
     """The journal of a run folder, mended if its tail was torn. Creates nothing until the first append.
 
-    Raises `UsageError` for a journal that a newer version wrote, `DiskFailure` for one that cannot be read or mended.
+    `read_only` changes nothing in the folder, so that another process may be writing. Raises `UsageError` for a journal
+    that a newer version wrote, `DiskFailure` for one that cannot be read or mended.
     """
     try:
-        return Journal(folder, fsync=fsync, writer=writer)
+        return Journal(folder, fsync=fsync, writer=writer, read_only=read_only)
     except OSError as error:
         raise DiskFailure(f"{error.filename or folder}: {error.strerror}") from None
