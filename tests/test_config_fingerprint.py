@@ -81,6 +81,7 @@ def test_a_change_moves_the_fingerprints_of_its_stages(folder: Path, override: s
         "target=99",
         "fsync=never",
         "give_up_after_s=1",
+        "on_finish=true.sh",
         "context.file=same.md",
         "output.dir=elsewhere",
         "topics.count=3",

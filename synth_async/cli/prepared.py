@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synth_async.cli.console import hide
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
 from synth_async.errors import UsageError
 
@@ -32,6 +33,7 @@ def _resolved(config: Config) -> dict[str, ResolvedEndpoint]:
     for name in config.used_endpoints:
         try:
             resolved[name] = resolve_endpoint(name, config.endpoints[name], os.environ)
+            hide(resolved[name].api_key.reveal())
         except UsageError as problem:
             problems.append(str(problem))
     if problems:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Iterable
+import os
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -13,29 +14,31 @@ __all__ = ["RunLog"]
 
 _LOG_BYTES = 5_000_000
 _LOG_FILES = 3
-_SHORTEST_SECRET = 8
+
+
+class _PrivateFile(RotatingFileHandler):
+    """A log file that only its owner can read, each one that the rotation begins as well."""
+
+    def _open(self) -> io.TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
+        """A full disk is told by the journal; a line that was not logged needs no traceback on the screen."""
 
 
 class RunLog:
     """`run.log` of a folder, rotating, private; no secret reaches it."""
 
-    def __init__(self, path: Path, secrets: Iterable[str]) -> None:
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+    def __init__(self, path: Path, *, most_bytes: int = _LOG_BYTES) -> None:
         self._logger = logging.Logger("synth_async.run")  # noqa: LOG001 - its own: nothing else may write here
-        path.touch(mode=0o600)
-        self._file = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
+        self._file = _PrivateFile(path, maxBytes=most_bytes, backupCount=_LOG_FILES)
         self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(self._file)
 
     def __call__(self, text: str) -> None:
         """Add a line."""
-        self._logger.info("%s", cleaned(self.without_secrets(text)))
-
-    def without_secrets(self, text: str) -> str:
-        """The text with every known key replaced."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        self._logger.info("%s", cleaned(text))
 
     def close(self) -> None:
         """Close the file."""

@@ -8,17 +8,18 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 
-from synth_async.cli.console import cleaned, end_start_up, print_json, print_text, say
+from synth_async.cli.console import cleaned, end_start_up, listen_to_libraries, print_json, print_text, say, unexpected
+from synth_async.cli.on_finish import Outcome, environment_for, run_command
 from synth_async.cli.prepared import Prepared
 from synth_async.cli.preview import preview_text, read_preview
 from synth_async.cli.run_log import RunLog
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
+from synth_async.config.secrets import key_variables
 from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError, UsageError
 from synth_async.pipeline.fork import fork_run
 from synth_async.pipeline.run import Interrupted, Run, RunOptions, Snapshot
@@ -52,14 +53,9 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
     loaded, resolved = ready.loaded, ready.resolved
     config = loaded.config
     _check_wishes(wishes)
-    folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
-    forked: str | None = None
-    if wishes.fork is not None:
-        source, folder = folder, RunFolder(wishes.fork)
-        taken_over = fork_run(source, folder, loaded)
-        forked = f"forked from {source.path}; {taken_over}" if taken_over else None
+    folder, forked = _folder_for(loaded, wishes)
     folder.create()
-    log = _open_log(folder, resolved)
+    log = _open_log(folder)
     speaker = _Speaker(config, log, quiet=wishes.quiet)
     run = Run(
         loaded,
@@ -73,15 +69,55 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
     if forked is not None:
         speaker.note(forked)
     try:
-        _drive(run, log)
-    except SynthAsyncError as error:
-        log(f"stopped, exit {int(error.exit_code)}: {error}")
-        speaker.end(run, folder, wishes)
-        raise
+        stopped = _drive_to_the_end(run, log)
+        try:
+            speaker.end(run, folder, wishes)
+        finally:
+            _tell_outcome(run, stopped, speaker)
     finally:
         speaker.close()
         log.close()
-    speaker.end(run, folder, wishes)
+    if stopped is not None:
+        raise stopped
+
+
+def _folder_for(loaded: LoadedConfig, wishes: RunRequest) -> tuple[RunFolder, str | None]:
+    """The folder to run in, and what was taken over into it where it was forked just now."""
+    config = loaded.config
+    folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
+    if wishes.fork is None:
+        return folder, None
+    new = RunFolder(wishes.fork)
+    forked = fork_run(folder, new, loaded)
+    return new, f"forked from {folder.path}; {forked}" if forked is not None else None
+
+
+def _drive_to_the_end(run: Run, log: RunLog) -> SynthAsyncError | None:
+    """What stopped the run early, or None."""
+    try:
+        _drive(run, log)
+    except SynthAsyncError as error:
+        log(f"stopped, exit {int(error.exit_code)}: {error}")
+        return error
+    return None
+
+
+def _tell_outcome(run: Run, stopped: SynthAsyncError | None, speaker: _Speaker) -> None:
+    """Run the user's command, where there is one and there was a run; that it fails is a note and nothing more."""
+    command = run.config.on_finish
+    if command is None or not run.has_begun:
+        return
+    outcome = Outcome(
+        ExitCode.FINISHED if stopped is None else stopped.exit_code,
+        folder=run.folder.path,
+        dataset=run.folder.dataset,
+        accepted=run.tally.accepted,
+        target=run.config.target,
+        message="" if stopped is None else cleaned(str(stopped)),
+    )
+    environment = environment_for(outcome, os.environ, key_variables(run.config))
+    if problem := run_command(command, environment, folder=run.loaded.path.absolute().parent):
+        speaker.note(f"on_finish: {command[0]} {problem}")
 
 
 def _check_wishes(wishes: RunRequest) -> None:
@@ -91,9 +127,9 @@ def _check_wishes(wishes: RunRequest) -> None:
         raise UsageError("--retry-failed asks again, and --offline sends nothing: choose one")
 
 
-def _open_log(folder: RunFolder, resolved: dict[str, ResolvedEndpoint]) -> RunLog:
+def _open_log(folder: RunFolder) -> RunLog:
     try:
-        return RunLog(folder.log, [endpoint.api_key.reveal() for endpoint in resolved.values()])
+        return RunLog(folder.log)
     except OSError as error:
         raise DiskFailure(
             f"{folder.log}: could not be written: {error.strerror}; choose another folder with --out"
@@ -110,14 +146,18 @@ class _Speaker:
         if not quiet:
             self._bar = BarProgress(config.target, sys.stderr) if sys.stderr.isatty() else LineProgress(say)
 
-    @property
-    def progress(self) -> Callable[[Snapshot], None]:
-        return self._bar if self._bar is not None else lambda _: None
+    def progress(self, snapshot: Snapshot) -> None:
+        """Where the run stands; what an endpoint said is part of it."""
+        if self._bar is not None:
+            self._bar(replace(snapshot, waiting_for=cleaned(snapshot.waiting_for)))
 
     def note(self, text: str) -> None:
+        """A line on the terminal and in the log."""
         self._log(text)
         if self._bar is not None:
             self._bar.note(cleaned(text))
+        elif not self._quiet:
+            say(text)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -145,7 +185,9 @@ class _Speaker:
 
 
 def _drive(run: Run, log: RunLog) -> None:
+    """Drive a run; raises `SynthAsyncError` for whatever stopped it."""
     end_start_up()
+    listen_to_libraries()
     try:
         anyio.run(_drive_until_signalled, run)
     except BaseExceptionGroup as group:
@@ -153,7 +195,7 @@ def _drive(run: Run, log: RunLog) -> None:
     except SynthAsyncError:
         raise
     except Exception as error:  # noqa: BLE001 - the very top: the traceback goes to the log, without secrets
-        _unexpected(error, log)
+        raise _logged(error, log) from None
 
 
 async def _drive_until_signalled(run: Run) -> None:
@@ -186,16 +228,12 @@ def _raise_the_cause(group: BaseExceptionGroup[BaseException], log: RunLog) -> N
         first = first.exceptions[0]
     if isinstance(first, SynthAsyncError):
         raise first from None
-    _unexpected(group, log)
+    raise _logged(group, log) from None
 
 
-def _unexpected(error: BaseException, log: RunLog) -> None:
+def _logged(error: BaseException, log: RunLog) -> SynthAsyncError:
     log("".join(traceback.format_exception(error)))
-    say(
-        f"synth-async: unexpected {type(error).__name__}: {log.without_secrets(str(error))}\n"
-        "This is a mistake of ours; the traceback is in run.log of the folder. What was answered is in the journal."
-    )
-    raise SystemExit(int(ExitCode.UNEXPECTED))
+    return unexpected(error, "; the traceback is in run.log of the folder. What was answered is in the journal")
 
 
 def preview_run(ready: Prepared, *, number: int, as_json: bool) -> None:
@@ -239,7 +277,7 @@ def _generate_preview(
         on_progress=stop_when_enough,
         on_note=lambda note: say(f"synth-async: {note}"),
     )
-    log = _open_log(folder, resolved)
+    log = _open_log(folder)
     try:
         _drive(run, log)
     except StoppedEarly as stopped:

@@ -6,6 +6,7 @@ mistakes. Durations are seconds, prices are US dollars per million tokens.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,14 @@ def _as_list(value: object) -> object:
 
 EndpointNames = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 """One endpoint, or several that serve a stage together; the first one's model and `extra_body` name the answers."""
+
+
+def _as_words(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+Command = Annotated[tuple[str, ...], BeforeValidator(_as_words), Field(min_length=1)]
+"""A program and its arguments: a list, or a line that is split as a shell splits it, and not run by one."""
 
 
 class Price(_Section):
@@ -343,6 +352,8 @@ class Config(_Section):
     """When answers are forced to the disk: at most this late, one by one, or by the system."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 6 * 3600
     """How long the run waits for an endpoint that has gone away before it stops (exit 4)."""
+    on_finish: Command | None = None
+    """Command run at the end, the outcome in its `SYNTH_ASYNC_...` variables; a list or a line, run without a shell."""
     endpoints: Annotated[dict[str, Endpoint], Field(min_length=1)]
     """Named endpoints. With one, every stage uses it."""
     topics: Topics = Topics()

@@ -29,6 +29,7 @@ def json_schema() -> dict[str, Any]:
                 sections[name]["properties"][key]["description"] = description
     _allow_short_criteria(schema["$defs"])
     _allow_one_name(schema["$defs"])
+    schema["properties"]["on_finish"]["anyOf"].insert(0, {"type": "string"})
     _allow_false(schema["$defs"]["Filters"]["properties"])
     return {"$schema": DIALECT, **schema, "title": "synth-async config"}
 

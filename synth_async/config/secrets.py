@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from synth_async.config.models import SIMULATOR, Endpoint
+from synth_async.config.models import SIMULATOR, Config, Endpoint
 from synth_async.config.source import looks_secret
 from synth_async.errors import UsageError
 
@@ -19,6 +19,7 @@ __all__ = [
     "Secret",
     "base_url_problem",
     "header_problem",
+    "key_variables",
     "resolve_endpoint",
     "variable_name_problem",
 ]
@@ -119,6 +120,12 @@ def header_problem(name: str, value: str) -> str | None:
     if not value.isascii() or not value.isprintable():
         return "a header value must be printable ASCII, in one line"
     return None
+
+
+def key_variables(config: Config) -> frozenset[str]:
+    """Names of the variables that may hold the keys of a config, whether an endpoint is used or not."""
+    named = {endpoint.api_key_env for endpoint in config.endpoints.values() if endpoint.api_key_env}
+    return frozenset({"OPENAI_API_KEY", *named})
 
 
 def resolve_endpoint(name: str, endpoint: Endpoint, env: Mapping[str, str]) -> ResolvedEndpoint:

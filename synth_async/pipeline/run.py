@@ -68,13 +68,15 @@ class Snapshot:
 class Run:
     """A run that can be driven once. `on_progress` is told twice a second; `interrupt` may be called at any time.
 
-    `on_endpoints` gets the endpoints as soon as they are open, so that one can listen to their exchanges.
+    `on_endpoints` gets the endpoints as soon as they are open, so that one can listen to their exchanges. `has_begun`
+    once the folder is ours and the config fits what is in it.
     """
 
     loaded: LoadedConfig
     folder: RunFolder
     resolved: Mapping[str, ResolvedEndpoint]
     options: RunOptions = field(default_factory=RunOptions)
+    has_begun: bool = False
     on_progress: Callable[[Snapshot], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
     on_endpoints: Callable[[Mapping[str, Endpoint]], None] = lambda _: None
@@ -109,6 +111,7 @@ class Run:
             state = scan(journal, fingerprint=decision_fingerprint(self.config))
             accept_change = self.options.accept_change
             is_changed = check_manifest(self.folder, self.config, journal, state.manifest, accept_change=accept_change)
+            self.has_begun = True
             if self.options.retry_failed:
                 self._reopen_failed(journal, state)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
