@@ -144,6 +144,9 @@ class Server:
             chat_body("{}", prompt_tokens=PROMPT_TOKENS, completion_tokens=completion), headers, one.latency_s
         )
 
+    def renew(self) -> None:
+        """There are no connections."""
+
     async def aclose(self) -> None:
         """Nothing is held."""
 

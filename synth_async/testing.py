@@ -20,7 +20,7 @@ import orjson
 
 from synth_async.endpoint.client import HttpAnswer
 
-__all__ = ["Delayed", "ScriptedClient", "Step", "chat_body", "run_in_virtual_time"]
+__all__ = ["Delayed", "ScriptedClient", "Step", "chat_body", "run_in_virtual_time", "stand_still"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -78,7 +78,8 @@ class ScriptedClient:
     """A `ChatClient` that answers from a script: one step a request, or a function from the request's body to a step.
 
     `bodies` are the requests in the order of their arrival; `in_flight` and `most_in_flight` count the open ones,
-    `cancelled` those that were cut off. A request after the last step raises `AssertionError`.
+    `cancelled` those that were cut off, `renewals` how often new connections were asked for. A request after the last
+    step raises `AssertionError`.
     """
 
     def __init__(self, script: Iterable[Step] | Callable[[dict[str, Any]], Step], *, delay_s: float = 0.0) -> None:
@@ -86,6 +87,7 @@ class ScriptedClient:
         self.in_flight = 0
         self.most_in_flight = 0
         self.cancelled = 0
+        self.renewals = 0
         self.is_closed = False
         self._delay_s = delay_s
         self._answer = script if callable(script) else _in_order(script)
@@ -106,6 +108,10 @@ class ScriptedClient:
             raise
         finally:
             self.in_flight -= 1
+
+    def renew(self) -> None:
+        """Count it."""
+        self.renewals += 1
 
     async def aclose(self) -> None:
         """Remember that it was closed."""
@@ -167,6 +173,9 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now_s
 
+    def skip(self, duration_s: float) -> None:
+        self._clock.now_s += duration_s
+
 
 def run_in_virtual_time(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     """What `await function(*args)` returns, on an event loop whose clock jumps to the next timer in place of sleeping.
@@ -176,3 +185,14 @@ def run_in_virtual_time(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> 
     timer is set: a deadlock.
     """
     return anyio.run(function, *args, backend="asyncio", backend_options={"loop_factory": _VirtualTimeLoop})
+
+
+def stand_still(duration_s: float) -> None:
+    """Within `run_in_virtual_time`: let time pass in which nothing runs, as when a process is stopped and continued.
+
+    Every timer that fell due meanwhile fires in the next turn of the loop.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, _VirtualTimeLoop):
+        raise TypeError("time can be skipped within run_in_virtual_time only")
+    loop.skip(duration_s)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 from aiohttp import web
 
@@ -325,6 +326,42 @@ def test_a_key_that_is_a_mere_word_is_left_in_answers(key: str | None) -> None:
     """Local servers want any word for a key, and an answer may hold that word."""
     body = b'{"content": "none of it runs on ollama, it is EMPTY"}'
     assert _post(_replies(body=body), key=key).body == body
+
+
+def test_new_connections_on_demand() -> None:
+    """After `renew` nothing goes over a connection from before, and what is in flight there still ends."""
+    peers: list[object] = []
+    release = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        peers.append(request.transport.get_extra_info("peername") if request.transport else None)
+        if len(peers) == 3:
+            await release.wait()
+        return web.Response(body=b"{}")
+
+    async def talk(client: OpenAIClient) -> bytes:
+        await client.post(_BODY)
+        await client.post(_BODY)
+        async with asyncio.TaskGroup() as group:
+            slow = group.create_task(client.post(_BODY))
+            while len(peers) < 3:
+                await anyio.lowlevel.checkpoint()
+            client.renew()
+            await client.post(_BODY)
+            release.set()
+        return slow.result().body
+
+    assert _talk(answer, talk) == b"{}"
+    assert peers[0] == peers[1] == peers[2] != peers[3]
+
+
+@pytest.mark.parametrize("escape", ["\\u{:04x}", "\\u{:04X}", "\\{}", "%{:02x}", "%{:02X}"])
+def test_an_echoed_key_is_found_however_it_is_escaped(escape: str) -> None:
+    """Some encoders write signs such as + and / in escapes, and a URL has its own: the key is found in each of them."""
+    key = "sk-a+b/c==" + "0123456789"
+    signs = {sign: escape.format(ord(sign) if "u" in escape or "%" in escape else sign) for sign in "+/="}
+    written = "".join(signs.get(sign, sign) for sign in key)
+    assert _post(_replies(body=f'{{"a": "{written}!"}}'.encode()), key=key).body == b'{"a": "***!"}'
 
 
 def test_a_request_can_be_cancelled() -> None:

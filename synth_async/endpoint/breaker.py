@@ -123,6 +123,11 @@ class Breaker:
             self._next_probe = now + min(longest_s, _FIRST_PAUSE_S * 2.0 ** min(self._failed_probes, 10))
             self._failed_probes += 1
 
+    def note_slept(self) -> None:
+        """This process stood still: how long the endpoint has been failing is counted from here."""
+        self._failing_since = None
+        self._first_try = None
+
     def _is_alive(self) -> None:
         self._probing = False
         self._failing_since = None

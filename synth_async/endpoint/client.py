@@ -12,7 +12,7 @@ out of whatever a server echoes.
 from __future__ import annotations
 
 import errno
-import json
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -57,6 +57,10 @@ class ChatClient(Protocol):
 
     async def post(self, body: bytes) -> HttpAnswer:
         """The answer to a request body; raises the errors of `synth_async.errors` for anything but a 2xx."""
+        ...
+
+    def renew(self) -> None:
+        """Send what comes next over new connections: those that there are may be dead."""
         ...
 
     async def aclose(self) -> None:
@@ -105,17 +109,15 @@ class OpenAIClient:
     """The openai package against one endpoint. Make it inside the running event loop; close it."""
 
     def __init__(self, name: str, settings: Endpoint, *, base_url: str, api_key: str | None) -> None:
-        pool = settings.max_in_flight
         self._name = name
         self._deadline_s = settings.timeout_s
-        self._secrets = _spellings(api_key)
-        timeout = httpx2.Timeout(settings.timeout_s, connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), pool=None)
-        self._http = openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=pool, max_keepalive_connections=pool),
-            timeout=timeout,
-            follow_redirects=False,
-            cookies=_NoCookies(),
+        self._key = _pattern(api_key)
+        self._most_open = settings.max_in_flight
+        self._timeout = httpx2.Timeout(
+            settings.timeout_s, connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), pool=None
         )
+        self._http = self._new_connections()
+        self._worn: list[openai.DefaultAioHttpClient] = []
         self._openai = openai.AsyncOpenAI(
             api_key=api_key or _NO_KEY,
             base_url=base_url,
@@ -129,7 +131,7 @@ class OpenAIClient:
         )
         headers = {**self._openai.auth_headers, **self._openai.default_headers}
         self._headers = httpx2.Headers({name: value for name, value in headers.items() if isinstance(value, str)})
-        self._extensions = {"timeout": timeout.as_dict()}
+        self._extensions = {"timeout": self._timeout.as_dict()}
 
     def __repr__(self) -> str:
         return f"<OpenAIClient {self._name}>"
@@ -142,9 +144,23 @@ class OpenAIClient:
             raise found
         return found
 
+    def renew(self) -> None:
+        """Send what comes next over new connections. What is in flight may still end over the old ones."""
+        self._worn.append(self._http)
+        self._http = self._new_connections()
+
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._openai.close()
+        for connections in (*self._worn, self._http):
+            await connections.aclose()
+
+    def _new_connections(self) -> openai.DefaultAioHttpClient:
+        return openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=self._most_open, max_keepalive_connections=self._most_open),
+            timeout=self._timeout,
+            follow_redirects=False,
+            cookies=_NoCookies(),
+        )
 
     async def _exchange(self, body: bytes) -> HttpAnswer | SynthAsyncError:
         started = time.perf_counter()
@@ -170,10 +186,10 @@ class OpenAIClient:
         return request
 
     def _without_key(self, body: bytes) -> bytes:
-        for secret in self._secrets:
-            if secret in body:
-                body = body.replace(secret, b"***")
-        return body
+        # No encoder touches letters and digits: without the longest run of them, the key is nowhere in the body.
+        if self._key is None or self._key[0] not in body:
+            return body
+        return self._key[1].sub(b"***", body)
 
     def _transient(self, error: BaseException, elapsed_s: float) -> TransientFailure:
         chain = list(_causes(error))
@@ -206,9 +222,14 @@ def _why_unreachable(error: BaseException) -> str:
     return "connection refused, or no such host"
 
 
-def _spellings(api_key: str | None) -> tuple[bytes, ...]:
-    """How a key may stand in a body: as it is, and as JSON escapes it."""
+def _pattern(api_key: str | None) -> tuple[bytes, re.Pattern[bytes]] | None:
+    """(longest run of letters and digits, pattern) of a key as it is, or with its signs escaped as JSON encoders and
+    URLs do; None for mere words.
+    """
     if api_key is None or len(api_key) < _SHORTEST_SECRET:
-        return ()
-    quoted = json.dumps(api_key)[1:-1]
-    return tuple(dict.fromkeys(text.encode() for text in (api_key, quoted, quoted.replace("/", "\\/"))))
+        return None
+    written = (
+        sign if sign.isalnum() else rf"(?:\\?{re.escape(sign)}|(?:\\u00|%)(?i:{ord(sign):02x}))" for sign in api_key
+    )
+    longest = max(re.findall(r"[A-Za-z0-9]*", api_key), key=len)
+    return longest.encode(), re.compile("".join(written).encode())

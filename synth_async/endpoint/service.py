@@ -43,6 +43,13 @@ _MEAN_WEIGHT = 0.05
 _BELIEVED_IN_A_200 = frozenset({400, 402, 413, 422, 429})
 """Statuses that an error in a 200 is taken at its word for; any other says no more than that something went wrong."""
 
+_AFTER_SLEEP_S = 10.0
+"""What was answered while this process stood still, and lies in a socket's buffer, is read within that."""
+
+_SLEPT = "slept"
+_BROKEN = ("reset", "timeout", "connect")
+"""Kinds of failures that a sleep explains; a status or a body came from the server all the same."""
+
 
 @dataclass(slots=True)
 class EndpointCounts:
@@ -148,6 +155,7 @@ class Endpoint:
         self._estimate = _TokenEstimate()
         self._chance = random.Random(seed)
         self._exchanges: set[anyio.CancelScope] = set()
+        self._slept_through: set[anyio.CancelScope] = set()
         self._over: EndpointRefused | StoppedEarly | None = None
 
     def __repr__(self) -> str:
@@ -179,6 +187,10 @@ class Endpoint:
                 self.breaker.note_rejected(str(rejected))
                 raise
             except TransientFailure as failure:
+                if failure.kind == _SLEPT:
+                    # Nobody's failure and nobody's attempt: it is sent anew.
+                    self.counts.failures[_SLEPT] += 1
+                    continue
                 self._note_failure(failure)
                 if self.breaker.is_probing:
                     # The endpoint is away: that is nobody's attempt, and the breaker spaces the probes.
@@ -220,6 +232,18 @@ class Endpoint:
         """Let a stop of the run cut off the requests in flight as well."""
         for exchange in self._exchanges:
             exchange.shield = False
+
+    def note_slept(self) -> None:
+        """This process stood still for long: its connections may be dead, on the other side or on the way.
+
+        What is in flight may still bring an answer that came meanwhile; what does not within ten seconds is sent anew,
+        over new connections, and counts as no failure.
+        """
+        self._client.renew()
+        self.breaker.note_slept()
+        for exchange in self._exchanges:
+            exchange.deadline = anyio.current_time() + _AFTER_SLEEP_S
+            self._slept_through.add(exchange)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -286,13 +310,20 @@ class Endpoint:
 
     async def _exchange(self, body: bytes, sent_at: float) -> HttpAnswer:
         """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""
+        failure = TransientFailure(f"no answer within {self.settings.timeout_s:g} s", kind="timeout")
         with anyio.CancelScope(shield=True, deadline=sent_at + self.settings.timeout_s) as exchange:
             self._exchanges.add(exchange)
             try:
                 return await self._client.post(body)
+            except TransientFailure as broken:
+                failure = broken
             finally:
                 self._exchanges.discard(exchange)
-        raise TransientFailure(f"no answer within {self.settings.timeout_s:g} s", kind="timeout")
+                slept = exchange in self._slept_through
+                self._slept_through.discard(exchange)
+        if slept and failure.kind in _BROKEN:
+            raise TransientFailure("the connection did not outlive a sleep of the machine", kind=_SLEPT)
+        raise failure
 
     def _read(self, answer: HttpAnswer) -> Completion:
         try:

@@ -92,7 +92,8 @@ class Graph:
         )
 
     def __repr__(self) -> str:
-        return f"<Graph {self._planner!r} tasks={self._tasks.qsize()} candidates={self._candidates.qsize()}>"
+        queued = f"tasks={self._tasks.qsize()} candidates={self._candidates.qsize()}"
+        return f"<Graph {self._planner!r} {self._topics!r} {queued} stop={self.stop_error!r}>"
 
     # --- the flow --------------------------------------------------------------------------------
 

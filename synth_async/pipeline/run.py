@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from synth_async.pipeline.journal_state import JournalState, scan
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
 from synth_async.pipeline.replay import Replay, reopen_failed
+from synth_async.pipeline.watch import patience_s, watch_for_sleep, watch_for_stall
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally
 from synth_async.stages.coverage import Planner
@@ -185,6 +187,8 @@ class Run:
             upkeep.start_soon(self._keep_durable, graph, journal)
             upkeep.start_soon(self._tell)
             upkeep.start_soon(self._keep_metrics, graph, planner)
+            upkeep.start_soon(watch_for_sleep, self._after_sleep)
+            upkeep.start_soon(watch_for_stall, self._look, partial(self._tell_stall, graph), patience_s(self.config))
             stopped_by = await graph.run()
             upkeep.cancel_scope.cancel()
         self.on_progress(self.snapshot())
@@ -216,6 +220,22 @@ class Run:
             except DiskFailure as error:
                 graph.stop(error)
                 return
+
+    def _after_sleep(self, slept_s: float) -> None:
+        self.on_note(f"nothing ran here for {slept_s:.0f} s; what finds no answer now is sent anew")
+        for endpoint in self._endpoints.values():
+            endpoint.note_slept()
+
+    def _look(self) -> tuple[object, bool]:
+        """(what has happened so far, whether it is known why nothing does)."""
+        tally = self.tally
+        decided = (tally.accepted, sum(tally.rejected.values()))
+        sent = [(each.counts.attempts, each.counts.answered) for each in self._endpoints.values()]
+        return (tally.topics, tally.asked, decided, sent), bool(self._waiting_for())
+
+    def _tell_stall(self, graph: Graph, stalled_s: float) -> None:
+        endpoints = " ".join(repr(endpoint) for endpoint in self._endpoints.values())
+        self.on_note(f"nothing has happened for {stalled_s:.0f} s: {graph!r} {endpoints}")
 
     def snapshot(self) -> Snapshot:
         """Where the run stands now."""
