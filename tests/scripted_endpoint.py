@@ -15,7 +15,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +51,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer: content in a completion, or a bare status; or no answer at all."""
+    """What to answer: content in a completion, or a bare status, or any body; or no answer at all."""
 
     content: str = ""
     status: int = 200
     fault: Literal["", "hang", "reset"] = ""
     delay_s: float = 0.0
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def words(seed: str, number: int) -> str:
@@ -138,6 +140,8 @@ class ScriptedEndpoint:
             await asyncio.Event().wait()
         if reply.fault == "reset" and request.transport is not None:
             request.transport.abort()
+        if reply.body is not None:
+            return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
         if reply.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=reply.status)
         completion = {

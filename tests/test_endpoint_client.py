@@ -355,7 +355,7 @@ def test_new_connections_on_demand() -> None:
     assert peers[0] == peers[1] == peers[2] != peers[3]
 
 
-@pytest.mark.parametrize("escape", ["\\u{:04x}", "\\u{:04X}", "\\{}", "%{:02x}", "%{:02X}"])
+@pytest.mark.parametrize("escape", ["\\u{:04x}", "\\u{:04X}", "\\\\u{:04x}", "\\{}", "%{:02x}", "%{:02X}"])
 def test_an_echoed_key_is_found_however_it_is_escaped(escape: str) -> None:
     """Some encoders write signs such as + and / in escapes, and a URL has its own: the key is found in each of them."""
     key = "sk-a+b/c==" + "0123456789"

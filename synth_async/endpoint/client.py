@@ -223,13 +223,15 @@ def _why_unreachable(error: BaseException) -> str:
 
 
 def _pattern(api_key: str | None) -> tuple[bytes, re.Pattern[bytes]] | None:
-    """(longest run of letters and digits, pattern) of a key as it is, or with its signs escaped as JSON encoders and
-    URLs do; None for mere words.
+    """What finds a key in a body: its longest run of letters and digits, and the whole of it in any escape.
+
+    JSON encoders and URLs escape signs. None for a key that is a mere word.
     """
     if api_key is None or len(api_key) < _SHORTEST_SECRET:
         return None
+    # Any number of backslashes: JSON within JSON escapes the escapes.
     written = (
-        sign if sign.isalnum() else rf"(?:\\?{re.escape(sign)}|(?:\\u00|%)(?i:{ord(sign):02x}))" for sign in api_key
+        sign if sign.isalnum() else rf"(?:\\*{re.escape(sign)}|(?:\\+u00|%)(?i:{ord(sign):02x}))" for sign in api_key
     )
     longest = max(re.findall(r"[A-Za-z0-9]*", api_key), key=len)
     return longest.encode(), re.compile("".join(written).encode())
