@@ -14,6 +14,7 @@ import os
 import random
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ class ScriptedEndpoint:
 
     reply: Callable[[Asked], Reply] = usual_reply
     asked: list[Asked] = field(default_factory=list)
+    answered: list[tuple[str, float]] = field(default_factory=list)
+    """(name, monotonic time) of every whole completion that was made: what a real server would have charged for."""
     most_in_flight: int = 0
     peers: set[tuple[str, int]] = field(default_factory=set)
     """Addresses that requests came from: one for each connection."""
@@ -144,6 +147,7 @@ class ScriptedEndpoint:
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
         if reply.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=reply.status)
+        self.answered.append((asked.name, time.monotonic()))
         completion = {
             "id": f"chatcmpl-{asked.name}",
             "model": "scripted",
@@ -253,7 +257,12 @@ def truth_of(run_folder: Path) -> dict[str, bytes]:
     return {name: (run_folder / name).read_bytes() for name in sorted(names)}
 
 
+def answers_in_journal(run_folder: Path) -> Counter[str]:
+    """How many answers to each request the journal holds in whole lines, by name."""
+    whole = b"".join(path.read_bytes().rpartition(b"\n")[0] + b"\n" for path in run_folder.glob("journal-*.log"))
+    return Counter(match.decode() for match in _ANSWER_ID.findall(whole))
+
+
 def names_in_journal(run_folder: Path) -> set[str]:
     """Names of the requests whose answers the journal holds in whole lines."""
-    whole = b"".join(path.read_bytes().rpartition(b"\n")[0] + b"\n" for path in run_folder.glob("journal-*.log"))
-    return {match.decode() for match in _ANSWER_ID.findall(whole)}
+    return set(answers_in_journal(run_folder))
