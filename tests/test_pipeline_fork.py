@@ -125,7 +125,7 @@ def test_a_fork_decides_anew_what_the_lost_ones_decided(tmp_path: Path) -> None:
             return usual_reply(asked)
         same = "solemn" in asked.text or "pompous" in asked.text
         topic = next(line for line in asked.text.splitlines() if line.startswith("Topic: "))
-        return Reply(usual_reply(Asked("generate", topic if same else asked.name, "", 1)).content)
+        return Reply(usual_reply(Asked("generate", topic if same else asked.name, "", 1, "text")).content)
 
     with scripted_endpoint(reply) as endpoint:
         tree = config_of(endpoint, target=30, facets={"tone": _TONES}, topics={"count": 6}, endpoints__max_in_flight=1)

@@ -113,7 +113,7 @@ def _take_over(source: RunFolder, scratch: RunFolder, loaded: LoadedConfig) -> F
     old = _reader(source)
     new = open_journal(scratch.path, writer=f"synth-async {__version__}")
     try:
-        state = scan(old, [], fingerprint=_NO_FINGERPRINT)
+        state = scan(old, fingerprint=_NO_FINGERPRINT)
         earlier = read_json(source.manifest) or state.manifest or {}
         new.append(Frame(NO_KEY, FORK, {"from": str(source.path.resolve()), "created_at": earlier.get("created_at")}))
         forked = Forked(planned=len(state.tasks))
