@@ -79,6 +79,10 @@ class Task:
     sample: int
     messages: tuple[Message, ...]
     facets: Mapping[str, str] = field(default_factory=dict)
+    shown: tuple[int, ...] = ()
+    """Numbers of the user's examples that the prompt shows, from 0."""
+    missing: tuple[str, ...] = ()
+    """What the prompt says that the run falls short of."""
 
     @property
     def id(self) -> str:
@@ -156,6 +160,8 @@ class Verdict:
     score: float
     reason: str
     model: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What the judge observed: axis -> value."""
 
 
 class DropReason(StrEnum):
@@ -173,6 +179,8 @@ class DropReason(StrEnum):
     LOW_SCORE = "low_score"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    COPIED_EXAMPLE = "copied_example"
+    OVER_SHARE = "over_share"
     OVER_TARGET = "over_target"
     PENDING_JUDGE = "pending_judge"
 

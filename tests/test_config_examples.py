@@ -61,23 +61,26 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted keys of a model and of the models in it."""
+def keys_of(model: type[BaseModel], prefix: str = "", above: tuple[type[BaseModel], ...] = ()) -> Iterator[str]:
+    """The dotted keys of a model and of the models in it; of one that holds its own kind, the first level."""
     for key, field in model.model_fields.items():
         yield f"{prefix}{key}"
         for inner in models_in(field.annotation):
-            yield from keys_of(inner, f"{prefix}{key}.")
+            if inner not in above:
+                yield from keys_of(inner, f"{prefix}{key}.", (*above, inner))
 
 
 def keys_in(tree: Any, model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The keys that a tree shows, names of endpoints and positions left out."""
+    """The keys that a tree shows, names of endpoints, facets and categories and positions left out."""
     for key, value in tree.items():
         yield f"{prefix}{key}"
+        if key not in model.model_fields:
+            continue  # a short form
         for inner in models_in(model.model_fields[key].annotation):
             if isinstance(value, list):
                 entries = value
-            elif key == "endpoints":
-                entries = list(value.values())
+            elif key in ("endpoints", "facets", "categories") and isinstance(value, dict):
+                entries = [each for each in value.values() if isinstance(each, dict)]
             else:
                 entries = [value]
             for entry in entries:
@@ -97,10 +100,11 @@ def test_overnight_shows_the_defaults() -> None:
     default = Endpoint(model="m").model_dump(exclude={"model", "api_key_env", "rpm", "tpm", "price"})
     assert endpoint == default
     for name, different in {
-        "topics": {"count", "endpoint"},
+        "topics": {"count", "endpoint", "categories"},
         "generation": {"endpoint"},
         "filters": {"patterns"},
         "judge": {"endpoint", "criteria"},
+        "coverage": set(),
         "dedup": set(),
         "output": set(),
     }.items():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synth_async.config.loading import LoadedConfig, load_config
-from synth_async.config.models import Config
+from synth_async.config.models import Config, Facet
 from synth_async.errors import ConfigError, ConfigProblem, ExitCode
 from synth_async.records import Topic
 
@@ -36,7 +36,7 @@ def test_a_small_config_loads_with_the_defaults(tmp_path: Path) -> None:
     """What a config leaves out has the defaults of the models."""
     loaded = load(tmp_path, BASE)
     expected = Config.model_validate(yaml.safe_load(BASE))
-    assert dataclasses.astuple(loaded) == (expected, tmp_path / "c.yaml", BASE, None, ())
+    assert dataclasses.astuple(loaded) == (expected, tmp_path / "c.yaml", BASE, None, (), (), ())
 
 
 def test_paths_are_relative_to_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +102,25 @@ MISTAKES = [
     ("facets: {tone: {a: 0}}", "facets.tone.a", "must be above 0, got 0"),
     ("facets: {tone: {a: b}}", "facets.tone.a", "must be a number, the weight of this value, got 'b'"),
     ("facets:", "facets", "must be a section with keys, got nothing"),
+    ("facets: {tone: {values: [a, a]}}", "facets.tone.values.1", "given twice: 'a'"),
+    ("facets: {tone: {values: [a], wenn: []}}", "facets.tone.wenn", "unknown key (did you mean when?)"),
+    (
+        "facets: {tone: {values: [a], when: [{given: {chanel: x}, values: [a]}]}, channel: [x]}",
+        "facets.tone.when.0.given.chanel",
+        "no facet above this one is named 'chanel' (there is: category)",
+    ),
+    (
+        "facets: {channel: [x], tone: {values: [a], when: [{given: {channel: y}, values: [a]}]}}",
+        "facets.tone.when.0.given.channel",
+        "channel has no value 'y'",
+    ),
+    (
+        "facets: {channel: [x], tone: {values: [a], when: [{given: {channel: x}, values: [b]}]}}",
+        "facets.tone.when.0.values",
+        "'b' is not among the facet's values",
+    ),
+    ("coverage: {axes: [mood]}", "coverage.axes", "no facet is named 'mood', there is tone, category"),
+    ("judge: {labels: [mood]}", "judge.labels", "no facet is named 'mood', there is tone, category"),
     ("judge: {prompt: ' '}", "judge.prompt", "must not be empty"),
     (
         "judge: {prompt: '{% if %}'}",
@@ -113,7 +132,7 @@ MISTAKES = [
     (
         "topics: {prompt: '{{ zzz }}'}",
         "topics.prompt",
-        "unknown variable zzz (there is: domain, system_prompt, context, count, known, angle)",
+        "unknown variable zzz (there is: domain, system_prompt, context, count, known, angle, category, evolve)",
     ),
 ]
 
@@ -273,7 +292,7 @@ def test_malformed_jsonl_topics_are_named_by_line(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     assert str(caught.value).split("\n") == [
         f"{file}:2: malformed JSON: Expecting property name enclosed in double quotes (column 2)",
-        f"{file}:3: must be a JSON object with a topic",
+        f"{file}:3: must be a JSON object",
         f"{file}:4: topic is missing",
         f"{file}:5: topic must be text, got 3",
         f"{file}:6: category must be text, got 1",
@@ -319,7 +338,7 @@ def value_at(config: Config, path: str) -> Any:
         ("judge.criteria=[a]", None),
         ("filters.user_words.min=3", 3),
         ("endpoints.main.extra_body.top_k=5", 5),
-        ("facets.tone={1: 2}", {"1": 2.0}),
+        ("facets.tone.values={1: 2}", {"1": 2.0}),
     ],
 )
 def test_set_changes_one_value(tmp_path: Path, override: str, value: object) -> None:
@@ -376,7 +395,7 @@ def test_a_mistake_in_set_is_named_by_it(tmp_path: Path, override: str, key: str
 def test_set_keeps_the_default_facets(tmp_path: Path) -> None:
     """A facet that is set stands beside the default ones, as one key of a section stands beside the others."""
     before, after = load(tmp_path, BASE).config.facets, load(tmp_path, BASE, "facets.channel=[chat]").config.facets
-    assert after == {**before, "channel": ("chat",)}
+    assert after == {**before, "channel": Facet(values={"chat": 1.0})}
 
 
 KEYS = [

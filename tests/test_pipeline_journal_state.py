@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth_async.pipeline.frames import answer_frame, decision_frame, manifest_frame, task_frame
-from synth_async.pipeline.journal_state import JournalState, scan
+from synth_async.pipeline.journal_state import JournalState, NotePlan, scan
 from synth_async.records import ChatRequest, Drop, DropReason, Stage, Task, Topic, Verdict
 from synth_async.store.frames import Frame
 from synth_async.store.journal import Journal
@@ -49,12 +49,12 @@ def _key(number: int) -> bytes:
     return number.to_bytes(16)
 
 
-def _scan(folder: Path, frames: list[Frame]) -> JournalState:
+def _scan(folder: Path, frames: list[Frame], note_plan: NotePlan = lambda *_: None) -> JournalState:
     journal = Journal(folder, fsync="never", writer="test")
     for frame in frames:
         journal.append(frame)
     journal.close()
-    return scan(Journal(folder, fsync="never", writer="test"), fingerprint=_TODAY)
+    return scan(Journal(folder, fsync="never", writer="test"), fingerprint=_TODAY, note_plan=note_plan)
 
 
 @given(
@@ -63,17 +63,17 @@ def _scan(folder: Path, frames: list[Frame]) -> JournalState:
 def test_the_plan_is_read_without_the_prompts(
     tmp_path_factory: pytest.TempPathFactory, planned: list[tuple[int, int, dict[str, str]]]
 ) -> None:
-    """Samples per topic and draws per facet value come out right, whatever the texts around them look like."""
+    """Samples per topic and the facets of each task come out right, whatever the texts around them look like."""
     tasks = [
         _task(number, topic=topic, sample=sample, facets=facets)
         for number, (topic, sample, facets) in enumerate(planned, start=1)
     ]
-    plan = _scan(tmp_path_factory.mktemp("journal"), tasks).plan
-    assert plan.tasks == len(planned)
-    assert plan.last_samples == {
+    noted: list[Mapping[str, str]] = []
+    state = _scan(tmp_path_factory.mktemp("journal"), tasks, lambda _, facets: noted.append(facets))
+    assert state.last_samples == {
         topic: max(sample for other, sample, _ in planned if other == topic) for topic, _, _ in planned
     }
-    assert plan.drawn == Counter(pair for _, _, facets in planned for pair in facets.items())
+    assert noted == [facets for _, _, facets in planned]
 
 
 _BODIES = {

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from small_config import small_config
 
-from synth_async.records import Completion, Drop, Example, Task, Topic, Usage, Verdict
+from synth_async.records import Completion, Drop, Example, Message, Task, Topic, Usage, Verdict
 from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
 from synth_async.stages.generation import plan_task
+from synth_async.stages.planner import Planner
 
 _USER = "My parcel with the blue lamp has not arrived although it was sent two weeks ago, what now?"
 _REPLY = (
@@ -36,6 +38,13 @@ def _accept(curation: Curation, number: int, completion: Completion) -> Example:
 def _reason(outcome: Candidate | Rejected) -> tuple[str, str]:
     assert isinstance(outcome, Rejected)
     return str(outcome.drop.stage), str(outcome.drop.reason)
+
+
+def _planner(*, is_met: bool = False) -> Planner:
+    planner = Planner(small_config(target=1))
+    if is_met:
+        planner.note_decided(_task(99), accepted=True, live=False)
+    return planner
 
 
 def _verdict(score: float) -> Verdict:
@@ -73,12 +82,12 @@ def test_a_repeat_of_what_was_accepted_meanwhile_is_dropped_after_the_judge() ->
     first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
     assert isinstance(first, Candidate)
     assert isinstance(second, Candidate)
-    assert curation.admit(first, _verdict(5), target_is_met=False) is None
+    assert curation.admit(first, _verdict(5), _planner()) is None
     curation.accept(first.example, first.sketch)
-    drop = curation.admit(second, _verdict(5), target_is_met=False)
+    drop = curation.admit(second, _verdict(5), _planner())
     assert isinstance(drop, Drop)
     assert (drop.stage, drop.reason) == ("dedup", "exact_duplicate")
-    low = curation.admit(second, _verdict(1), target_is_met=False)
+    low = curation.admit(second, _verdict(1), _planner())
     assert isinstance(low, Drop)
     assert low.reason == "low_score"
 
@@ -89,11 +98,38 @@ def test_what_is_good_enough_after_the_target_is_met_is_kept_for_a_higher_one() 
     first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
     assert isinstance(first, Candidate)
     assert isinstance(second, Candidate)
-    assert curation.admit(first, _verdict(5), target_is_met=True) == OVER_TARGET
-    weak = curation.admit(first, _verdict(1), target_is_met=True)
+    assert curation.admit(first, _verdict(5), _planner(is_met=True)) == OVER_TARGET
+    weak = curation.admit(first, _verdict(1), _planner(is_met=True))
     curation.accept(first.example, first.sketch)
-    repeated = curation.admit(second, _verdict(5), target_is_met=True)
+    repeated = curation.admit(second, _verdict(5), _planner(is_met=True))
     assert [drop.reason for drop in (weak, repeated) if drop is not None] == ["low_score", "exact_duplicate"]
+
+
+def test_a_value_with_its_share_waits_for_a_higher_target() -> None:
+    """What the judge labels counts, if the config says so; else what was asked for."""
+    config = small_config(target=20, facets={"tone": ["calm", "angry"]}, judge={"labels": ["tone"]})
+    curation, planner = Curation(config), Planner(config)
+    task = plan_task(config, "", Topic(0, "t"), 0, {"tone": "angry"})
+    candidate = curation.examine(task, _completion())
+    assert isinstance(candidate, Candidate)
+    calm, angry = (replace(_verdict(5), labels={"tone": tone}) for tone in ("calm", "angry"))
+    for _ in range(10 + 2):
+        assert curation.admit(candidate, calm, planner) is None
+        planner.note_decided(task, calm.labels, accepted=True, live=False)
+    drop = curation.admit(candidate, calm, planner)
+    assert drop is not None
+    assert drop.reason == "over_share"
+    assert curation.admit(candidate, angry, planner) is None
+    assert curation.admit(candidate, _verdict(5), planner) is None
+
+
+def test_a_copy_of_the_users_example_is_dropped() -> None:
+    """What the prompt showed may not come back as an answer."""
+    shown: tuple[Message, ...] = ({"role": "user", "content": _USER}, {"role": "assistant", "content": "Fine."})
+    curation = Curation(small_config(), [shown])
+    assert _reason(curation.examine(_task(0), _completion())) == ("filter", "copied_example")
+    changed = _USER.replace("two weeks", "a month").replace("blue lamp", "chair")
+    assert isinstance(curation.examine(_task(1), _completion(user=changed)), Candidate)
 
 
 def test_without_dedup_repeats_are_accepted() -> None:
@@ -109,7 +145,7 @@ def test_without_a_judge_no_score_is_wanted() -> None:
     curation = Curation(small_config(judge=None))
     candidate = curation.examine(_task(0), _completion())
     assert isinstance(candidate, Candidate)
-    assert curation.admit(candidate, None, target_is_met=False) is None
+    assert curation.admit(candidate, None, _planner()) is None
 
 
 @pytest.mark.parametrize(("asked", "now"), [(1, 2), (2, 1), (1, 1), (2, 2)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from synth_async.config.models import Config
 from synth_async.records import Topic
 from synth_async.stages.forecast import BYTES_PER_TOKEN, Forecast, StageForecast, forecast
+from synth_async.stages.task_plan import TaskPlan
 
 URL = "http://127.0.0.1:9/v1"
 
@@ -19,6 +21,11 @@ def config(endpoint: dict[str, Any] | None = None, **more: Any) -> Config:
     return Config.model_validate(base | {"endpoints": {"e": {"base_url": URL, "model": "m"} | (endpoint or {})}} | more)
 
 
+def found_for(config: Config, context: str, topics: Sequence[Topic]) -> Forecast:
+    """The forecast of a config without personas and examples of the user's."""
+    return forecast(config, context, topics, TaskPlan(config, context))
+
+
 def stage(found: Forecast, name: str) -> StageForecast:
     """One stage of a forecast."""
     return next(each for each in found.stages if each.stage == name)
@@ -26,7 +33,7 @@ def stage(found: Forecast, name: str) -> StageForecast:
 
 def test_requests_follow_the_target_and_the_yield() -> None:
     """900 accepted at a yield of 90 to 50 % are 1,000 to 1,800 tasks; each accepted one has a verdict."""
-    found = forecast(config(), "", ())
+    found = found_for(config(), "", ())
     generation, judge = stage(found, "generation").requests, stage(found, "judge").requests
     assert (generation.low, generation.high) == (1000, 1800)
     assert (judge.low, judge.high) == (900, 1800)
@@ -34,13 +41,13 @@ def test_requests_follow_the_target_and_the_yield() -> None:
 
 def test_stages_that_send_nothing_are_left_out() -> None:
     """No judge and a topics file: only generation is asked."""
-    found = forecast(config(judge=None, topics={"file": "t.txt"}), "", [Topic(0, "refund")])
+    found = found_for(config(judge=None, topics={"file": "t.txt"}), "", [Topic(0, "refund")])
     assert [each.stage for each in found.stages] == ["generation"]
 
 
 def test_a_context_document_is_counted_in_both_prompts() -> None:
     """4,000 bytes more in the document are 1,000 tokens more in every generation and every judge request."""
-    short, long = (forecast(config(), "x" * size, ()) for size in (1000, 5000))
+    short, long = (found_for(config(), "x" * size, ()) for size in (1000, 5000))
     for name in ("generation", "judge"):
         more = stage(long, name).prompt_tokens.low - stage(short, name).prompt_tokens.low
         assert more == pytest.approx(stage(long, name).requests.low * 4000 / BYTES_PER_TOKEN)
@@ -48,8 +55,8 @@ def test_a_context_document_is_counted_in_both_prompts() -> None:
 
 def test_a_price_makes_the_cost_known_and_its_absence_unknown() -> None:
     """Tokens times price per million; without a price the cost is None, not 0."""
-    assert forecast(config(), "", ()).cost_usd is None
-    found = forecast(config({"price": {"prompt": 1.0, "completion": 3.0}}), "", ())
+    assert found_for(config(), "", ()).cost_usd is None
+    found = found_for(config({"price": {"prompt": 1.0, "completion": 3.0}}), "", ())
     tokens = sum(each.prompt_tokens.low + 3 * each.completion_tokens.low for each in found.stages)
     assert found.cost_usd is not None
     assert found.cost_usd.low == pytest.approx(tokens / 1e6)
@@ -58,7 +65,7 @@ def test_a_price_makes_the_cost_known_and_its_absence_unknown() -> None:
 @given(st.integers(1, 10_000), st.integers(1_000, 10_000_000), st.integers(1, 500), st.integers(1, 100_000))
 def test_ranges_are_in_order_and_no_limit_is_exceeded(rpm: int, tpm: int, in_flight: int, target: int) -> None:
     """Every range goes from low to high; the time is at least what each limit asks for."""
-    found = forecast(config({"rpm": rpm, "tpm": tpm, "max_in_flight": in_flight}, target=target), "", ())
+    found = found_for(config({"rpm": rpm, "tpm": tpm, "max_in_flight": in_flight}, target=target), "", ())
     (endpoint,) = found.endpoints
     requests = sum(each.requests.low for each in found.stages)
     tokens = sum(each.prompt_tokens.low + each.completion_tokens.low for each in found.stages)
@@ -74,7 +81,7 @@ def test_reserved_tokens_take_longer_than_used_ones() -> None:
     """A server that charges prompt + max_tokens is forecast so."""
     times = []
     for accounting in ("actual", "reserved"):
-        (endpoint,) = forecast(config({"tpm": 1000, "token_accounting": accounting}), "", ()).endpoints
+        (endpoint,) = found_for(config({"tpm": 1000, "token_accounting": accounting}), "", ()).endpoints
         assert endpoint.by_tpm_s is not None
         times.append(endpoint.by_tpm_s.low)
     assert times[1] > times[0]
@@ -82,8 +89,8 @@ def test_reserved_tokens_take_longer_than_used_ones() -> None:
 
 def test_too_few_topics_and_too_small_a_limit_are_warned_of() -> None:
     """A topics file that cannot feed the run, and a request that no minute has room for."""
-    few = forecast(config(topics={"file": "t.txt"}), "", [Topic(0, "refund"), Topic(1, "refund")])
+    few = found_for(config(topics={"file": "t.txt"}), "", [Topic(0, "refund"), Topic(1, "refund")])
     assert any("allows 30 examples" in warning for warning in few.warnings)
-    small = forecast(config({"tpm": 100}), "", ())
+    small = found_for(config({"tpm": 100}), "", ())
     assert any("more than endpoints.e allows" in warning for warning in small.warnings)
-    assert forecast(config(), "", ()).warnings == ()
+    assert found_for(config(), "", ()).warnings == ()

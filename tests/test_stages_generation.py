@@ -1,83 +1,21 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_config import small_config
 from strict_schemas import assert_strict, objects_of
 
 from synth_async.records import Completion, Example, Stage, Task, Topic, Usage
-from synth_async.stages.generation import FacetPlan, generation_request, is_conversation, plan_task
+from synth_async.stages.generation import generation_request, is_conversation, plan_task
 from synth_async.stages.keys import request_key
 from synth_async.stages.parsing import read_example
 from synth_async.stages.templates import GENERATION_FORMAT, GENERATION_FORMAT_TURNS
 
 _TOPIC = Topic(0, "the parcel is late", "delivery")
-
-
-_names = st.text("abcdefgh", min_size=1, max_size=3)
-_axis = st.one_of(
-    st.lists(_names, min_size=1, max_size=12, unique=True),
-    st.dictionaries(_names, st.floats(min_value=0.02, max_value=50), min_size=1, max_size=8),
-)
-
-
-def _share_of(values: Any, value: str) -> float:
-    weights = values if isinstance(values, dict) else dict.fromkeys(values, 1.0)
-    return float(weights[value] / sum(weights.values()))
-
-
-@given(facets=st.dictionaries(_names, _axis, min_size=1, max_size=4), seed=st.integers(0, 1000))
-def test_every_count_stays_within_one_of_its_share(facets: dict[str, Any], seed: int) -> None:
-    """At every prefix of 100 draws each value's count is within 1 of its share, on every axis, for any weights."""
-    plan = FacetPlan(small_config(facets=facets, seed=seed))
-    counts: dict[str, Counter[str]] = {axis: Counter() for axis in facets}
-    for number in range(1, 101):
-        drawn = plan.draw()
-        assert list(drawn) == list(facets)
-        for axis, values in facets.items():
-            counts[axis][drawn[axis]] += 1
-            for value in values:
-                assert abs(counts[axis][value] - number * _share_of(values, value)) <= 1 + 1e-6
-
-
-@given(facets=st.dictionaries(_names, _axis, min_size=1, max_size=3), before=st.integers(0, 60))
-@settings(max_examples=20)
-def test_a_restored_plan_goes_on_as_if_never_stopped(facets: dict[str, Any], before: int) -> None:
-    """Counts restored from the tasks give the draws that would have come next."""
-    config = small_config(facets=facets)
-    plan, resumed = FacetPlan(config), FacetPlan(config)
-    drawn = Counter(pair for _ in range(before) for pair in plan.draw().items())
-    resumed.restore(before, drawn)
-    assert [plan.draw() for _ in range(10)] == [resumed.draw() for _ in range(10)]
-
-
-def test_axes_do_not_move_in_step() -> None:
-    """Two axes of the same weights bring every pair of values, each about as often as chance would."""
-    plan = FacetPlan(small_config(facets={"a": {"x": 3, "y": 1}, "b": {"u": 3, "v": 1}}))
-    pairs = Counter(tuple(plan.draw().values()) for _ in range(1600))
-    assert 60 <= pairs["y", "v"] <= 150
-    assert 240 <= pairs["x", "v"] <= 360
-
-
-def test_other_weights_than_the_restored_ones_are_caught_up_with() -> None:
-    """Counts that earlier weights made are drawn even again; no draw fails on the way."""
-    plan = FacetPlan(small_config(facets={"tone": {"calm": 1, "angry": 9}}))
-    for _ in range(50):
-        plan.restore(1, {("tone", "calm"): 1, ("gone", "x"): 1})
-    drawn = Counter(plan.draw()["tone"] for _ in range(450))
-    assert drawn == {"angry": 450}
-
-
-def test_without_facets_nothing_is_drawn() -> None:
-    """`facets: {}` turns them off."""
-    assert FacetPlan(small_config(facets={})).draw() == {}
 
 
 def _key(sample: int = 0, topic: Topic = _TOPIC, facets: dict[str, str] | None = None, **changes: Any) -> str:

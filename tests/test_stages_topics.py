@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_config import small_config
 
-from synth_async.stages.topics import DRY_BATCHES, TopicPool, read_topic_lines, topics_request
+from synth_async.stages.topics import (
+    DRY_BATCHES,
+    TopicBatch,
+    TopicPool,
+    categories_request,
+    planned_topics_request,
+    read_topic_lines,
+    topics_request,
+)
 
 _MARKS = ["", "1. ", "12) ", "(3) ", "[4] ", "5: ", "- ", "* ", "• ", "– ", "a) ", "**2.** ", "3. - ", "Topic 7: "]
 _AROUND = ["{}", '"{}"', "“{}”", "'{}'", "**{}**", "*{}*", "`{}`", "__{}__", '"{}",']
@@ -116,10 +124,51 @@ def test_three_poor_batches_in_a_row_are_dry() -> None:
     pool = TopicPool(near=True)
     for fresh in (2, 2, 3, 2, 2):
         pool.note_batch(25, fresh)
-        assert not pool.is_dry
+        assert not pool.is_dry()
     pool.note_batch(25, 2)
-    assert pool.is_dry
+    assert pool.is_dry()
     assert DRY_BATCHES == 3
+
+
+def test_each_category_runs_dry_by_itself() -> None:
+    """Poor batches of one category say nothing about another."""
+    pool = TopicPool(near=True)
+    for _ in range(3):
+        pool.note_batch(25, 0, "billing")
+    assert pool.is_dry("billing")
+    assert not pool.is_dry("refunds")
+    assert not pool.is_dry()
+
+
+def test_a_pool_that_evolves_is_dry_when_that_brings_nothing_either() -> None:
+    """First nothing new comes, then batches grow out of what is there, and only when those are poor it is over."""
+    pool = TopicPool(near=True, evolves=True)
+    for _ in range(3):
+        assert not pool.next_evolves()
+        pool.note_batch(25, 0)
+    assert pool.next_evolves()
+    assert not pool.is_dry()
+    for _ in range(3):
+        assert not pool.is_dry()
+        pool.note_batch(25, 0, evolves=True)
+    assert pool.is_dry()
+
+
+def test_an_evolving_batch_shows_what_it_grows_out_of() -> None:
+    """Ten topics at the most, and in which way to go on from them; a category is named."""
+    known = [f"topic number {number}" for number in range(100)]
+    batch = TopicBatch(4, 25, category="refunds", evolves=True)
+    prompt = topics_request(small_config(), "", batch, known).messages[0]["content"]
+    assert sum(line in known for line in prompt.splitlines()) == 10
+    assert "write new ones that go broader" in prompt
+    assert "belongs to the category: refunds" in prompt
+
+
+def test_the_request_for_categories_is_no_batch() -> None:
+    """Its key is that of no batch with the same words."""
+    asked = categories_request(small_config(), 8)
+    assert "Write 8 categories" in asked.messages[0]["content"]
+    assert asked.key != planned_topics_request(small_config(), 0, asked.messages).key
 
 
 def test_exactly_a_tenth_is_not_poor() -> None:
@@ -128,7 +177,7 @@ def test_exactly_a_tenth_is_not_poor() -> None:
     for _ in range(4):
         pool.note_batch(20, 2)
         pool.note_batch(0, 0)
-    assert not pool.is_dry
+    assert not pool.is_dry()
 
 
 def test_restored_topics_are_known() -> None:
@@ -147,7 +196,7 @@ def test_a_batchs_request_depends_on_its_number_and_what_is_known() -> None:
     known = [f"topic number {number}" for number in range(100)]
 
     def key(batch: int, known: list[str], **changes: Any) -> str:
-        return topics_request(small_config(**changes), "", batch, 25, known, "m").key
+        return topics_request(small_config(**changes), "", TopicBatch(batch, 25), known).key
 
     assert key(3, known) == key(3, list(known))
     assert len({key(3, known), key(4, known), key(3, known[:50]), key(3, known, seed=1)}) == 4
@@ -157,6 +206,6 @@ def test_a_batchs_request_depends_on_its_number_and_what_is_known() -> None:
 def test_at_most_forty_known_topics_are_shown() -> None:
     """The prompt does not grow with the run."""
     known = [f"topic number {number}" for number in range(1000)]
-    prompt = topics_request(small_config(), "", 0, 25, known, "m").messages[0]["content"]
+    prompt = topics_request(small_config(), "", TopicBatch(0, 25), known).messages[0]["content"]
     assert sum(line in known for line in prompt.splitlines()) == 40
     assert "Write 25 diverse" in prompt

@@ -27,7 +27,8 @@ from synth_async.endpoint.service import Endpoint
 from synth_async.errors import EndpointRefused, RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
 from synth_async.pipeline.run import Run
 from synth_async.records import ChatRequest, Topic
-from synth_async.stages.generation import FacetPlan, generation_request, plan_task
+from synth_async.stages.generation import generation_request
+from synth_async.stages.task_plan import task_plan
 from synth_async.store.run_folder import RunFolder
 
 __all__ = ["Traffic", "drive"]
@@ -180,11 +181,11 @@ async def _drive_client(
 
 def _synthetic_requests(plan: BenchPlan) -> Iterator[ChatRequest]:
     """The config's generation prompt about numbered topics: no two bodies are the same."""
-    config, context = plan.loaded.config, plan.loaded.context or ""
-    facets = FacetPlan(config)
+    config = plan.loaded.config
+    tasks = task_plan(plan.loaded)
     for number in itertools.count():
         topic = Topic(number, f"Synthetic question number {number}")
-        yield generation_request(config, plan_task(config, context, topic, 0, facets.draw()))
+        yield generation_request(config, tasks.write(topic, 0))
 
 
 def _keep_nothing(_: bytes) -> None:

@@ -161,8 +161,9 @@ def validate_config(path: Path, overrides: Sequence[str], *, as_json: bool) -> N
 
     loaded = prepared(path, overrides).loaded
     from synth_async.stages.forecast import forecast
+    from synth_async.stages.task_plan import task_plan
 
-    found = forecast(loaded.config, loaded.context or "", loaded.topics)
+    found = forecast(loaded.config, loaded.context or "", loaded.topics, task_plan(loaded))
     for warning in found.warnings:
         say(f"{path}: warning: {warning}")
     if as_json:

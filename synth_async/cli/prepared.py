@@ -25,6 +25,10 @@ class Prepared:
 def prepared(path: Path, overrides: Sequence[str], *, offline: bool = False) -> Prepared:
     """The config and the endpoints that its stages send to; raises `UsageError` with all that is wrong with either."""
     loaded = load_config(path, overrides)
+    if loaded.examples:
+        from synth_async.stages.few_shot import read_examples
+
+        read_examples(loaded)
     return Prepared(loaded, {} if offline else _resolved(loaded.config))
 
 

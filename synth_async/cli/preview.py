@@ -11,9 +11,10 @@ import orjson
 
 from synth_async.config import Config, LoadedConfig
 from synth_async.records import Example, Message, Topic
-from synth_async.stages.generation import FacetPlan, plan_task
+from synth_async.stages.generation import plan_task
 from synth_async.stages.judging import judge_request
-from synth_async.stages.topics import topics_request
+from synth_async.stages.task_plan import task_plan
+from synth_async.stages.topics import TopicBatch, topics_request
 from synth_async.store.run_folder import RunFolder
 
 __all__ = ["preview_text", "read_preview"]
@@ -49,8 +50,8 @@ def _prompts(loaded: LoadedConfig, lines: list[dict[str, Any]]) -> dict[str, lis
     prompts: dict[str, list[Message]] = {}
     if config.topics.file is None:
         count = min(config.topics.batch_size, config.topic_count)
-        model = config.endpoints[config.endpoint_of("topics")].model
-        prompts["topics"] = list(topics_request(config, context, 0, count, [], model).messages)
+        category = next(iter(config.topics.category_weights), None)
+        prompts["topics"] = list(topics_request(config, context, TopicBatch(0, count, category), []).messages)
     example = _first_example(loaded, context, lines)
     prompts["generation"] = list(example.task.messages)
     if config.judge is not None:
@@ -64,7 +65,7 @@ def _first_example(loaded: LoadedConfig, context: str, lines: list[dict[str, Any
     line = next((line for line in lines if line.get("messages")), None) or (lines[0] if lines else None)
     if line is None:
         topic = loaded.topics[0] if loaded.topics else Topic(0, _NO_TOPIC)
-        return Example(plan_task(config, context, topic, 0, FacetPlan(config).draw()), (), "")
+        return Example(task_plan(loaded).write(topic, 0), (), "")
     origin = line["metadata"]
     topic = Topic(0, origin["topic"], origin["category"])
     task = plan_task(config, context, topic, origin["sample"], origin["facets"])

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from synth_async.config.models import is_long_facet
 from synth_async.config.secrets import base_url_problem, header_problem, variable_name_problem
-from synth_async.config.source import Mistake
+from synth_async.config.source import KeyPath, Mistake
 from synth_async.config.wording import shown, suggestion
 
 __all__ = ["section", "tree_mistakes"]
@@ -68,19 +69,48 @@ def _facet_mistakes(facets: object) -> Iterator[Mistake]:
     if not isinstance(facets, dict):
         yield Mistake(("facets",), f"must be a section with keys, got {shown(facets)}")
         return
-    for name, values in facets.items():
-        path = ("facets", name)
-        if not isinstance(values, dict | list):
-            yield Mistake(path, f"must be a list of values, or values with weights, got {shown(values)}")
-        elif not values:
-            yield Mistake(path, "must not be empty")
-        elif isinstance(values, list):
-            yield from _facet_value_mistakes(path, values)
+    seen: dict[str, list[str]] = {}
+    for name, facet in facets.items():
+        path: KeyPath = ("facets", name)
+        if is_long_facet(facet):
+            yield from _weights_mistakes((*path, "values"), facet["values"])
+            yield from _facet_rule_mistakes((*path, "when"), facet, seen)
+            seen[name] = list(facet["values"])
         else:
-            yield from _facet_weight_mistakes(path, values)
+            yield from _weights_mistakes(path, facet)
+            seen[name] = list(facet) if isinstance(facet, dict | list) else []
 
 
-def _facet_value_mistakes(path: tuple[str, ...], values: list[Any]) -> Iterator[Mistake]:
+def _weights_mistakes(path: KeyPath, values: object) -> Iterator[Mistake]:
+    if not isinstance(values, dict | list):
+        yield Mistake(path, f"must be a list of values, or values with weights, got {shown(values)}")
+    elif not values:
+        yield Mistake(path, "must not be empty")
+    elif isinstance(values, list):
+        yield from _facet_value_mistakes(path, values)
+    else:
+        yield from _facet_weight_mistakes(path, values)
+
+
+def _facet_rule_mistakes(path: KeyPath, facet: dict[str, Any], seen: Mapping[str, list[str]]) -> Iterator[Mistake]:
+    """Rules look at facets that were named before, at values that those have, and choose among the facet's own."""
+    rules = facet.get("when", [])
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        given, values = section(rule).get("given"), section(rule).get("values")
+        for axis, value in section(rule, "given").items():
+            if axis not in seen and axis != "category":
+                hint = suggestion(axis, [*seen, "category"]) or f" (there is: {', '.join([*seen, 'category'])})"
+                yield Mistake((*path, index, "given", axis), f"no facet above this one is named {shown(axis)}{hint}")
+            elif axis in seen and value not in seen[axis]:
+                yield Mistake((*path, index, "given", axis), f"{axis} has no value {shown(value)}")
+        if values is not None and given is not None:
+            yield from _weights_mistakes((*path, index, "values"), values)
+        for value in values if isinstance(values, dict | list) else ():
+            if value not in facet["values"]:
+                yield Mistake((*path, index, "values"), f"{shown(value)} is not among the facet's values")
+
+
+def _facet_value_mistakes(path: KeyPath, values: list[Any]) -> Iterator[Mistake]:
     for index, value in enumerate(values):
         if not isinstance(value, str):
             quotes = ": put it in quotes" if isinstance(value, bool | int | float) else ""
@@ -91,7 +121,7 @@ def _facet_value_mistakes(path: tuple[str, ...], values: list[Any]) -> Iterator[
             yield Mistake((*path, index), f"given twice: {shown(value)}")
 
 
-def _facet_weight_mistakes(path: tuple[str, ...], weights: dict[str, Any]) -> Iterator[Mistake]:
+def _facet_weight_mistakes(path: KeyPath, weights: dict[str, Any]) -> Iterator[Mistake]:
     for value, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             yield Mistake((*path, value), f"must be a number, the weight of this value, got {shown(weight)}")

@@ -14,11 +14,11 @@ from typing import Any
 
 import orjson
 
-from synth_async.config.models import Config, Endpoint
+from synth_async.config.models import Config, Endpoint, Facet
 
 __all__ = ["STAGES", "describe_parts", "diff_parts", "fingerprints"]
 
-STAGES = ("topics", "generate", "filter", "judge", "dedup", "output")
+STAGES = ("topics", "generate", "filter", "judge", "coverage", "dedup", "output")
 """The stages that have a fingerprint."""
 
 _SHOWN_CHARACTERS = 60
@@ -41,8 +41,9 @@ def describe_parts(config: Config) -> dict[str, dict[str, Any]]:
     return {
         "topics": _topic_parts(config, asked),
         "generate": _generation_parts(config, asked),
-        "filter": dict(_flat("filters", config.filters.model_dump(mode="json"))),
+        "filter": _filter_parts(config),
         "judge": _judge_parts(config, asked),
+        "coverage": _coverage_parts(config),
         "dedup": dict(_flat("dedup", config.dedup.model_dump(mode="json") if config.dedup else None)),
         "output": _output_parts(config),
     }
@@ -78,8 +79,32 @@ def _generation_parts(config: Config, asked: dict[str, Any]) -> dict[str, Any]:
         "seed": config.seed,
         **dict(_flat("generation", section)),
         **dict(_flat("facets", _ordered(config.facets))),
+        **_listed_parts(config),
         **_endpoint_parts("generation", endpoint),
     }
+
+
+def _listed_parts(config: Config) -> dict[str, Any]:
+    """What the user's own files bring into the prompts; nothing where there are none."""
+    parts: dict[str, Any] = {}
+    if config.personas is not None:
+        parts["personas.file"] = _hex(config.personas.file.read_bytes())
+    if config.examples is not None:
+        parts["examples.file"] = _hex(config.examples.file.read_bytes())
+        parts["examples.per_request"] = config.examples.per_request
+    return parts
+
+
+def _filter_parts(config: Config) -> dict[str, Any]:
+    parts = dict(_flat("filters", config.filters.model_dump(mode="json")))
+    return parts if config.examples is None else {**parts, "examples.file": _hex(config.examples.file.read_bytes())}
+
+
+def _coverage_parts(config: Config) -> dict[str, Any]:
+    if config.coverage is None:
+        return {"coverage": None}
+    held = dict(_flat("coverage", config.coverage.model_dump(mode="json")))
+    return {**held, "topics.categories": dict(config.topics.category_weights)}
 
 
 def _judge_parts(config: Config, asked: dict[str, Any]) -> dict[str, Any]:
@@ -99,13 +124,20 @@ def _endpoint_parts(stage: str, endpoint: Endpoint) -> dict[str, Any]:
     return {f"{stage}.model": endpoint.model, **dict(_flat(f"{stage}.extra_body", endpoint.extra_body))}
 
 
-def _ordered(facets: Mapping[str, Any]) -> dict[str, Any]:
+def _ordered(facets: Mapping[str, Facet]) -> dict[str, Any]:
     """Facets as plain values: the order of values and of axes goes into the draw, so weights stand as pairs."""
-    plain = {
-        name: [list(pair) for pair in values.items()] if isinstance(values, dict) else list(values)
-        for name, values in facets.items()
-    }
+    plain: dict[str, Any] = {}
+    for name, facet in facets.items():
+        plain[name] = _pairs(facet.values)
+        if facet.when:
+            plain[f"{name}.when"] = [[rule.given, _pairs(rule.values)] for rule in facet.when]
+        if facet.prompt is not None:
+            plain[f"{name}.prompt"] = facet.prompt
     return {**plain, "order": list(facets)} if len(facets) > 1 else plain
+
+
+def _pairs(weights: Mapping[str, float]) -> list[list[Any]]:
+    return [[value, weight] for value, weight in weights.items()]
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synth_async.config.checks import section, tree_mistakes
-from synth_async.config.inputs import InputMistake, read_text, read_topics
+from synth_async.config.inputs import InputMistake, read_personas, read_rows, read_text, read_topics
 from synth_async.config.models import Config
 from synth_async.config.overrides import apply_overrides
 from synth_async.config.source import KeyPath, Mistake, Source, dotted, parse_yaml
@@ -20,7 +20,7 @@ from synth_async.records import Topic
 
 __all__ = ["LoadedConfig", "load_config"]
 
-_PATHS = (("context", "file"), ("topics", "file"), ("output", "dir"))
+_PATHS = (("context", "file"), ("topics", "file"), ("personas", "file"), ("examples", "file"), ("output", "dir"))
 """The keys that hold a path, relative to the folder of the config."""
 
 
@@ -28,7 +28,8 @@ _PATHS = (("context", "file"), ("topics", "file"), ("output", "dir"))
 class LoadedConfig:
     """A config without mistakes. Its paths are absolute; `text` is the file as read, before any override.
 
-    `context` is the text of `context.file`; `topics` are those of `topics.file`, in its order, repetitions included.
+    `context` is the text of `context.file`; `topics` are those of `topics.file`, in its order, repetitions included;
+    `personas` those of `personas.file`; `examples` the rows of `examples.file` with their line numbers, of any shape.
     """
 
     config: Config
@@ -36,6 +37,8 @@ class LoadedConfig:
     text: str
     context: str | None = None
     topics: tuple[Topic, ...] = ()
+    personas: tuple[str, ...] = ()
+    examples: tuple[tuple[int, dict[str, Any]], ...] = ()
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -71,10 +74,18 @@ def _checked(
     inputs = _Inputs(folder, tree)
     mistakes.extend(inputs.mistakes)
     problems = [_problem(file, mistake, source, origins) for mistake in _once(mistakes)]
-    problems.extend(inputs.topic_line_problems)
+    problems.extend(inputs.line_problems)
     if problems or config is None:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file != file, problem.line or 0)))
-    return LoadedConfig(_with_absolute_paths(config, folder), path, text, inputs.context, inputs.topics)
+    return LoadedConfig(
+        _with_absolute_paths(config, folder),
+        path,
+        text,
+        inputs.context,
+        topics=inputs.topics,
+        personas=inputs.personas,
+        examples=inputs.examples,
+    )
 
 
 def _validated(tree: dict[str, Any]) -> tuple[Config | None, list[Mistake]]:
@@ -94,12 +105,13 @@ class _Inputs:
 
     def __init__(self, folder: Path, tree: dict[str, Any]) -> None:
         self.mistakes: list[Mistake] = []
-        self.topic_line_problems: list[ConfigProblem] = []
+        self.line_problems: list[ConfigProblem] = []
         self.context = self._text(folder, tree, ("context", "file"))
-        self.topics: tuple[Topic, ...] = ()
-        listed = self._text(folder, tree, ("topics", "file"))
-        if listed is not None:
-            self._read_topics(folder / tree["topics"]["file"], listed)
+        self.topics: tuple[Topic, ...] = self._lines(folder, tree, "topics", read_topics)
+        self.personas: tuple[str, ...] = self._lines(folder, tree, "personas", read_personas)
+        self.examples: tuple[tuple[int, dict[str, Any]], ...] = self._lines(
+            folder, tree, "examples", lambda _, text: read_rows(text)
+        )
 
     def _text(self, folder: Path, tree: dict[str, Any], path: tuple[str, str]) -> str | None:
         name = section(tree, path[0]).get(path[1])
@@ -115,9 +127,21 @@ class _Inputs:
             return None
         return text
 
-    def _read_topics(self, file: Path, text: str) -> None:
-        self.topics, mistakes = read_topics(file, text)
-        self.topic_line_problems = [ConfigProblem(str(file), "", each.message, each.line) for each in mistakes]
+    def _lines(
+        self,
+        folder: Path,
+        tree: dict[str, Any],
+        name: str,
+        read: Callable[[Path, str], tuple[tuple[Any, ...], list[InputMistake]]],
+    ) -> tuple[Any, ...]:
+        """What the lines of a section's file hold; a malformed one is a mistake of that file."""
+        text = self._text(folder, tree, (name, "file"))
+        if text is None:
+            return ()
+        file = folder / tree[name]["file"]
+        found, mistakes = read(file, text)
+        self.line_problems.extend(ConfigProblem(str(file), "", each.message, each.line) for each in mistakes)
+        return found
 
 
 def _once(mistakes: list[Mistake]) -> Iterator[Mistake]:

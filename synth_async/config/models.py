@@ -7,6 +7,7 @@ mistakes. Durations are seconds, prices are US dollars per million tokens.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,27 @@ def _as_words(value: object) -> object:
 
 Command = Annotated[tuple[str, ...], BeforeValidator(_as_words), Field(min_length=1)]
 """A program and its arguments: a list, or a line that is split as a shell splits it, and not run by one."""
+
+
+def is_long_facet(given: object) -> bool:
+    """Whether a facet is written with its keys, rather than as its values alone."""
+    return isinstance(given, Facet) or (isinstance(given, dict) and isinstance(given.get("values"), list | dict))
+
+
+def _as_weights(value: object) -> object:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        return value
+    return dict.fromkeys(value, 1.0)
+
+
+FacetWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_as_weights), Field(min_length=1)]
+"""Values and their weights; a list of values gives each the weight 1."""
+
+
+def _as_categories(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return value
+    return dict.fromkeys(value)
 
 
 class Price(_Section):
@@ -157,6 +179,48 @@ class ContextFile(_Section):
     """UTF-8 text file, rendered into the generation and the judge prompts."""
 
 
+class Personas(_Section):
+    """People to write as, from a file of the user's own; drawn in turn, in an order by the seed."""
+
+    file: Path
+    """JSONL (`persona`, or else `description` or `text`) or text (one a line), UTF-8."""
+
+
+class Examples(_Section):
+    """Examples of the user's own that are shown to the model, and that no answer may copy."""
+
+    file: Path
+    """Chat JSONL: `messages`, or a pair such as `prompt` and `completion`."""
+    per_request: Annotated[int, Field(ge=1, le=20)] = 2
+    """How many each generation request shows."""
+
+
+class Category(_Section):
+    """One category of topics. A number is short for `share`."""
+
+    share: Annotated[float, Field(gt=0)] = 1.0
+    """Its weight among the categories beside it."""
+    categories: Annotated[dict[str, Category], BeforeValidator(_as_categories)] = {}
+    """Parts of it, with weights among themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: object) -> object:
+        if given is None:
+            return {}
+        return {"share": given} if isinstance(given, int | float) else given
+
+
+def _leaves(categories: Mapping[str, Category], above: str, weight: float) -> Iterator[tuple[str, float]]:
+    total = sum(category.share for category in categories.values())
+    for name, category in categories.items():
+        share = weight * category.share / total
+        if category.categories:
+            yield from _leaves(category.categories, f"{above}{name} / ", share)
+        else:
+            yield f"{above}{name}", share
+
+
 class Topics(_Section):
     """Where seed topics come from: the model (default), or a file."""
 
@@ -172,8 +236,17 @@ class Topics(_Section):
     """Limit of one answer; none: the endpoint's own."""
     batch_size: Annotated[int, Field(ge=1, le=200)] = 25
     """Topics asked for in one request."""
+    categories: Annotated[dict[str, Category] | PositiveInt, BeforeValidator(_as_categories)] = {}
+    """Categories with their shares, nested where wanted; a number: so many are asked of the model. None: one pool."""
+    evolve: bool = False
+    """When the model has no new topics left, make more from those it gave: deeper, broader, trickier."""
     prompt: str | None = None
-    """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `count`, `known`, `angle`."""
+    """Jinja2 template: `domain`, `system_prompt`, `context`, `count`, `known`, `angle`, `category`, `evolve`."""
+
+    @property
+    def category_weights(self) -> dict[str, float]:
+        """Leaf categories (`billing / refunds`) and their shares of 1; empty where none are given."""
+        return dict(_leaves(self.categories, "", 1.0)) if isinstance(self.categories, dict) else {}
 
 
 class Generation(_Section):
@@ -190,7 +263,8 @@ class Generation(_Section):
     max_tokens: PositiveInt | None = 1024
     """Limit of one answer; none: the endpoint's own."""
     prompt: str | None = None
-    """Jinja2 template: `domain`, `system_prompt`, `topic`, `category`, `facets`, `context`, `turns`, `variation`."""
+    """Jinja2 template: `domain`, `system_prompt`, `topic`, `category`, `facets`, `facet_lines`, `examples`, `context`,
+    `turns`, `variation`, `missing`."""
     turns: Annotated[int, Field(ge=1, le=20)] = 1
     """User turns per conversation; above 1 the model is asked for `messages` in place of one exchange."""
 
@@ -199,6 +273,31 @@ class Generation(_Section):
         if self.max_examples_per_topic < self.examples_per_topic:
             raise ValueError("max_examples_per_topic is below examples_per_topic")
         return self
+
+
+class FacetRule(_Section):
+    """Other weights of a facet where the example has certain values of earlier facets, or a certain category."""
+
+    given: Annotated[dict[str, str], Field(min_length=1)]
+    """Facets named before this one, or `category`, with the value that each must have."""
+    values: FacetWeights
+    """The values and weights that hold then; those left out are not drawn."""
+
+
+class Facet(_Section):
+    """An axis of variation. A list of values, or values with weights, is short for `values`."""
+
+    values: FacetWeights
+    """Values, or values with weights."""
+    when: tuple[FacetRule, ...] = ()
+    """Conditional weights: the first rule that fits an example holds for it."""
+    prompt: str | None = None
+    """Jinja2 template of its line in the prompt: `value`, `category`, `topic`, `facets`; none: `Name: value`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: object) -> object:
+        return given if is_long_facet(given) else {"values": given}
 
 
 class Words(_Section):
@@ -289,6 +388,8 @@ class Judge(_Section):
     """Sampling temperature."""
     max_tokens: PositiveInt | None = 512
     """Limit of one answer; none: the endpoint's own."""
+    labels: tuple[str, ...] = ()
+    """Facets (and `category`) that the judge labels as it observes them; shares then count by its label."""
     prompt: str | None = None
     """Jinja2 template in place of ours: `domain`, `system_prompt`, `context`, `criteria`, `topic`."""
 
@@ -311,6 +412,19 @@ class Judge(_Section):
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"named twice: {', '.join(sorted(repeated))}")
         return value
+
+
+class Coverage(_Section):
+    """Hold the accepted examples to the wished shares. `coverage: null`: only what is asked for is balanced."""
+
+    tolerance: Annotated[float, Field(gt=0, le=0.5)] = 0.02
+    """How far a value may end from its share."""
+    axes: tuple[str, ...] | None = None
+    """`category` and facets that are held to their shares; none: all that have fixed shares."""
+
+    def includes(self, axis: str) -> bool:
+        """Whether an axis is held to its shares."""
+        return self.axes is None or axis in self.axes
 
 
 class Dedup(_Section):
@@ -360,12 +474,18 @@ class Config(_Section):
     """Seed topics."""
     generation: Generation = Generation()
     """Examples."""
-    facets: dict[str, tuple[str, ...] | dict[str, Annotated[float, Field(gt=0)]]] = {"tone": DEFAULT_TONES}
+    facets: dict[str, Facet] = {"tone": Facet(values=dict.fromkeys(DEFAULT_TONES, 1.0))}
     """Axes of variation (tone, persona...): values, or values with weights; by default six tones. `{}`: none."""
+    personas: Personas | None = None
+    """People to write as."""
+    examples: Examples | None = None
+    """Examples to follow in style, never in content."""
     filters: Filters = Filters()
     """Cheap rules before the judge."""
     judge: Judge | None = Judge()
     """The rubric."""
+    coverage: Coverage | None = Coverage()
+    """Wished shares."""
     dedup: Dedup | None = Dedup()
     """Near-duplicates."""
     output: Output = Output()
@@ -384,6 +504,20 @@ class Config(_Section):
                     raise ValueError(
                         f"{stage}.endpoint: no endpoint is named {name!r}, there is {', '.join(self.endpoints)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _axes_are_there(self) -> Config:
+        known = [*self.facets, "category"]
+        named = {"judge.labels": self.judge.labels if self.judge else (), "coverage.axes": ()}
+        if self.coverage is not None and self.coverage.axes is not None:
+            named["coverage.axes"] = self.coverage.axes
+        for key, axes in named.items():
+            for axis in axes:
+                if axis not in known:
+                    raise ValueError(f"{key}: no facet is named {axis!r}, there is {', '.join(known)}")
+        if "persona" in self.facets and self.personas is not None:
+            raise ValueError("personas: a facet is named persona as well; rename it, or leave one of them out")
         return self
 
     @property

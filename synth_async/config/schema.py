@@ -30,6 +30,8 @@ def json_schema() -> dict[str, Any]:
     _allow_short_criteria(schema["$defs"])
     _allow_one_name(schema["$defs"])
     schema["properties"]["on_finish"]["anyOf"].insert(0, {"type": "string"})
+    _allow_short_facets(schema)
+    _allow_short_categories(schema["$defs"])
     _allow_false(schema["$defs"]["Filters"]["properties"])
     return {"$schema": DIALECT, **schema, "title": "synth-async config"}
 
@@ -74,6 +76,30 @@ def _allow_short_criteria(definitions: dict[str, Any]) -> None:
     ]
     kept = {key: value for key, value in long.items() if key in ("default", "description", "title")}
     definitions["Judge"]["properties"]["criteria"] = {"anyOf": forms, **kept}
+
+
+def _allow_short_facets(schema: dict[str, Any]) -> None:
+    """A facet as its values alone, and values as a list."""
+    weights = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "number", "exclusiveMinimum": 0}}
+    values = {"anyOf": [{"type": "array", "minItems": 1, "items": {"type": "string"}}, weights]}
+    for name in ("Facet", "FacetRule"):
+        properties = schema["$defs"][name]["properties"]
+        kept = {key: value for key, value in properties["values"].items() if key in ("description", "title")}
+        properties["values"] = {**values, **kept}
+    facets = schema["properties"]["facets"]
+    facets["additionalProperties"] = {"anyOf": [{"$ref": "#/$defs/Facet"}, *values["anyOf"]]}
+
+
+def _allow_short_categories(definitions: dict[str, Any]) -> None:
+    """A category as its share, or as nothing; categories as a list of names."""
+    names = {"type": "array", "items": {"type": "string"}}
+    short = [{"$ref": "#/$defs/Category"}, {"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]
+    tree = {"type": "object", "additionalProperties": {"anyOf": short}}
+    inner, outer = (definitions[name]["properties"]["categories"] for name in ("Category", "Topics"))
+    for properties, forms in ((inner, [tree, names]), (outer, [tree, names, {"type": "integer", "minimum": 1}])):
+        for key in ("type", "additionalProperties", "anyOf"):
+            properties.pop(key, None)
+        properties["anyOf"] = forms
 
 
 def _allow_one_name(definitions: dict[str, Any]) -> None:

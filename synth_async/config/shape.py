@@ -65,5 +65,9 @@ def default_at(path: KeyPath) -> Any:
     if isinstance(default, tuple):
         return [each.model_dump(mode="json", exclude_unset=True) for each in default]
     if isinstance(default, dict):
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in default.items()}
-    return default.model_dump(mode="json", exclude_unset=True) if isinstance(default, BaseModel) else None
+        return {key: _plain(value) for key, value in default.items()}
+    return _plain(default) if isinstance(default, BaseModel) else None
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value

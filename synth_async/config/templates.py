@@ -15,8 +15,11 @@ from synth_async.config.wording import suggestion
 __all__ = ["VARIABLES", "template_mistakes"]
 
 VARIABLES: dict[str, tuple[str, ...]] = {
-    "topics": ("domain", "system_prompt", "context", "count", "known", "angle"),
-    "generation": ("domain", "system_prompt", "topic", "category", "facets", "context", "turns", "variation"),
+    "topics": ("domain", "system_prompt", "context", "count", "known", "angle", "category", "evolve"),
+    "generation": (
+        *("domain", "system_prompt", "topic", "category", "facets", "facet_lines", "examples", "context", "turns"),
+        *("variation", "missing"),
+    ),
     "judge": ("domain", "system_prompt", "context", "criteria", "topic"),
 }
 """What each section's `prompt` may use, as the docstrings of the models say."""

@@ -99,9 +99,15 @@ def place(loc: tuple[str | int, ...], tree: object) -> KeyPath:
 
 
 def validation_mistakes(error: ValidationError, tree: dict[str, Any]) -> list[Mistake]:
-    """Pydantic's findings, each at its place in the file. Facets are left to `facet_mistakes`."""
+    """Pydantic's findings, each at its place in the file."""
     details = error.errors(include_url=False)
-    return [_in_words(detail, tree) for detail in details if detail["loc"][:1] != ("facets",) and not _is_echo(detail)]
+    return [_in_words(detail, tree) for detail in details if not _is_left_to_checks(detail) and not _is_echo(detail)]
+
+
+def _is_left_to_checks(detail: ErrorDetails) -> bool:
+    """Values of facets have short forms that pydantic's own words would not fit."""
+    where = detail["loc"]
+    return where[:1] == ("facets",) and (len(where) < 3 or "values" in where[2:])
 
 
 def _is_echo(detail: ErrorDetails) -> bool:

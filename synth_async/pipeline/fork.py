@@ -12,22 +12,24 @@ renamed when it is whole: a kill leaves no half of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from synth_async import __version__
-from synth_async.config import Config, LoadedConfig, fingerprints
+from synth_async.config import LoadedConfig, fingerprints
 from synth_async.errors import DiskFailure, UsageError
 from synth_async.pipeline.frames import ANSWER, FORK, TOPICS, task_frame, task_of
 from synth_async.pipeline.journal_state import JournalState, scan
-from synth_async.records import Example, Stage, Task
+from synth_async.records import Example, Message, Stage, Task
 from synth_async.stages.curation import Curation
+from synth_async.stages.few_shot import example_text, read_examples
 from synth_async.stages.generation import plan_task
 from synth_async.stages.judging import judge_request
 from synth_async.stages.parsing import read_completion
+from synth_async.stages.task_plan import PERSONA
 from synth_async.store.frames import NO_KEY, Frame, read_frame
 from synth_async.store.journal import Journal, open_journal, sync_folder
 from synth_async.store.run_folder import RunFolder, RunLock, read_json
@@ -156,10 +158,11 @@ def _take_over_tasks(
     old: Journal, new: Journal, state: JournalState, loaded: LoadedConfig, topics: TopicPlaces, forked: Forked
 ) -> set[bytes]:
     """Each planned task that today's config would ask in the same words, with what was answered; returns their keys."""
-    curation = Curation(loaded.config)
+    examples = read_examples(loaded)
+    curation = Curation(loaded.config, examples)
     taken: set[bytes] = set()
     for key, place in state.tasks.items():
-        task = _as_planned_today(loaded, task_of(old.read(place)), topics)
+        task = _as_planned_today(loaded, examples, task_of(old.read(place)), topics)
         if task is None:
             continue
         taken.add(key)
@@ -174,21 +177,31 @@ def _take_over_tasks(
     return taken
 
 
-def _as_planned_today(loaded: LoadedConfig, task: Task, topics: TopicPlaces) -> Task | None:
+def _as_planned_today(
+    loaded: LoadedConfig, examples: Sequence[Sequence[Message]], task: Task, topics: TopicPlaces
+) -> Task | None:
     """The task as today's config plans it, or None where it would not, or would ask for something else."""
-    config, topic = loaded.config, task.topic
+    topic = task.topic
     index = topics.get((topic.text, topic.category))
-    if index is None or not _could_be_drawn(config, task.facets):
+    if index is None or not _could_be_drawn(loaded, task.facets):
         return None
-    facets = {axis: task.facets[axis] for axis in config.facets}
-    today = plan_task(config, loaded.context or "", replace(topic, index=index), task.sample, facets)
+    today = plan_task(
+        loaded.config,
+        loaded.context or "",
+        replace(topic, index=index),
+        task.sample,
+        task.facets,
+        examples={number: example_text(examples[number]) for number in task.shown if number < len(examples)},
+        missing=task.missing,
+    )
     return today if today.key == task.key else None
 
 
-def _could_be_drawn(config: Config, facets: Mapping[str, str]) -> bool:
-    if facets.keys() != config.facets.keys():
-        return False
-    return all(facets[axis] in values for axis, values in config.facets.items())
+def _could_be_drawn(loaded: LoadedConfig, facets: Mapping[str, str]) -> bool:
+    values: dict[str, Container[str]] = {axis: facet.values for axis, facet in loaded.config.facets.items()}
+    if loaded.personas:
+        values[PERSONA] = loaded.personas
+    return facets.keys() == values.keys() and all(facets[axis] in values[axis] for axis in values)
 
 
 def _answer(old: Journal, state: JournalState, key: bytes) -> Frame | None:

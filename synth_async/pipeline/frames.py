@@ -2,6 +2,8 @@
 
 task              a planned task, before its first request (topic, sample, facets, rendered prompt)
 answer-STAGE      a raw answer, before anything looks at it (stage: topics, generate, judge)
+categories        the categories that the model named
+topic-batch       a planned batch of topics, before its request
 topics            the topics that a batch brought
 accept, reject    a decision, with the fingerprint of the config that made it
 reopen            takes back a decision: the task is open again
@@ -12,21 +14,27 @@ fork              first of its journal: the run that the frames after it were ta
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from synth_async.records import ChatRequest, Drop, Stage, Task, Topic, Verdict
+from synth_async.records import ChatRequest, Drop, Message, Stage, Task, Topic, Verdict
+from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import NO_KEY, Frame
 
 __all__ = [
     "ACCEPT",
     "ANSWER",
+    "CATEGORIES",
     "FORK",
     "MANIFEST",
     "REJECT",
     "REOPEN",
     "TASK",
     "TOPICS",
+    "TOPIC_BATCH",
     "answer_frame",
+    "batch_frame",
+    "batch_of",
     "decision_frame",
     "drop_of",
     "manifest_frame",
@@ -36,6 +44,8 @@ __all__ = [
 ]
 
 TASK = "task"
+CATEGORIES = "categories"
+TOPIC_BATCH = "topic-batch"
 TOPICS = "topics"
 ACCEPT = "accept"
 REJECT = "reject"
@@ -48,8 +58,12 @@ ANSWER: Mapping[Stage, str] = {stage: f"answer-{stage}" for stage in (Stage.TOPI
 def task_frame(task: Task) -> Frame:
     """The frame of a planned task."""
     topic = {"i": task.topic.index, "text": task.topic.text, "category": task.topic.category}
-    fields = {"topic": topic, "sample": task.sample, "facets": task.facets, "messages": task.messages}
-    return Frame(task.key, TASK, fields)
+    fields: dict[str, Any] = {"topic": topic, "sample": task.sample, "facets": task.facets}
+    if task.shown:
+        fields["shown"] = task.shown
+    if task.missing:
+        fields["missing"] = task.missing
+    return Frame(task.key, TASK, {**fields, "messages": task.messages})
 
 
 def task_of(frame: Frame) -> Task:
@@ -61,7 +75,21 @@ def task_of(frame: Frame) -> Task:
         frame.fields["sample"],
         tuple(frame.fields["messages"]),
         frame.fields["facets"],
+        tuple(frame.fields.get("shown", ())),
+        tuple(frame.fields.get("missing", ())),
     )
+
+
+def batch_frame(request: ChatRequest, batch: TopicBatch) -> Frame:
+    """The frame of a planned batch of topics."""
+    return Frame(request.key, TOPIC_BATCH, {**asdict(batch), "messages": request.messages})
+
+
+def batch_of(frame: Frame) -> tuple[TopicBatch, tuple[Message, ...]]:
+    """The batch in a frame, and its messages."""
+    fields = frame.fields
+    batch = TopicBatch(fields["number"], fields["count"], fields["category"], fields["evolves"])
+    return batch, tuple(fields["messages"])
 
 
 def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes) -> Frame:
@@ -83,6 +111,8 @@ def decision_frame(key: str, fingerprint: str, drop: Drop | None, verdict: Verdi
             "judge_reason": verdict.reason,
             "judge_model": verdict.model,
         }
+        if verdict.labels:
+            fields["labels"] = verdict.labels
     return Frame(key, ACCEPT if drop is None else REJECT, fields)
 
 
@@ -101,4 +131,6 @@ def verdict_of(frame: Frame) -> Verdict | None:
     fields = frame.fields
     if "scores" not in fields:
         return None
-    return Verdict(fields["scores"], fields["score"], fields["judge_reason"], fields["judge_model"])
+    return Verdict(
+        fields["scores"], fields["score"], fields["judge_reason"], fields["judge_model"], fields.get("labels", {})
+    )

@@ -25,10 +25,11 @@ from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.replay import Replay
 from synth_async.pipeline.topic_source import TopicSource
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Verdict
-from synth_async.stages.coverage import Planner, StopReason
 from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
-from synth_async.stages.generation import FacetPlan, generation_request, plan_task
+from synth_async.stages.generation import generation_request
 from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
+from synth_async.stages.planner import Planner, StopReason
+from synth_async.stages.task_plan import TaskPlan
 from synth_async.stages.topics import TopicPool
 
 __all__ = ["Graph"]
@@ -52,10 +53,9 @@ class Graph:
         *,
         endpoints: Mapping[str, Endpoint],
         planner: Planner,
-        facets: FacetPlan,
+        plan: TaskPlan,
         listed_topics: Sequence[Topic],
         pool: TopicPool,
-        topic_ends: list[int],
         curation: Curation,
         ledger: Ledger,
         replay: Replay,
@@ -69,7 +69,7 @@ class Graph:
             for stage, section in _SECTION.items()
         }
         self._planner = planner
-        self._facets = facets
+        self._plan = plan
         self._curation = curation
         self._ledger = ledger
         self._replay = replay
@@ -84,7 +84,8 @@ class Graph:
             context,
             listed=listed_topics,
             pool=pool,
-            ends=topic_ends,
+            batches=replay.topic_batches,
+            unread=replay.unread_batches,
             planner=planner,
             ledger=ledger,
             ask=self._ask,
@@ -138,7 +139,7 @@ class Graph:
             if self._tasks.full() or not self._planner.wants_task:
                 await self._changed.wait()
             elif (task := self._next_task()) is not None:
-                self._planner.note_issued()
+                self._planner.note_issued(task)
                 self._tasks.put_nowait(task)
             elif self._planner.stop_reason() is None:  # looking for a task may have shown that there is none
                 await self._changed.wait()
@@ -153,7 +154,7 @@ class Graph:
             except RequestRejected as error:
                 self._reject(task, Drop(Stage.GENERATE, DropReason.REQUEST_REJECTED, str(error)), None, None)
             except TransientFailure:
-                self._leave_undecided()
+                self._leave_undecided(task)
             else:
                 await self._examine(task, completion)
 
@@ -177,7 +178,7 @@ class Graph:
                 verdict = Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, str(error))
             except TransientFailure:
                 del self._unjudged[candidate.example.task.key]
-                self._leave_undecided()
+                self._leave_undecided(candidate.example.task)
                 continue
             del self._unjudged[candidate.example.task.key]
             if isinstance(verdict, Drop):
@@ -194,7 +195,11 @@ class Graph:
             self._taken_up[task.key] = task
             return task
         while (sample := self._planner.next_sample()) is not None:
-            task = plan_task(self._config, self._context, *sample, self._facets.draw())
+            task = self._plan.write(
+                *sample,
+                wanted=self._planner.wanted_facets(),
+                missing=self._planner.coverage.hard_to_get(self._planner.expected_yield),
+            )
             # Where a damaged frame hid what was planned, the same task can come up again.
             if not self._replay.is_planned(task.key):
                 self._ledger.planned(task)
@@ -239,25 +244,25 @@ class Graph:
 
     def _admit(self, candidate: Candidate, verdict: Verdict | None) -> None:
         example = candidate.example
-        drop = self._curation.admit(candidate, verdict, target_is_met=self._planner.target_is_met)
+        drop = self._curation.admit(candidate, verdict, self._planner)
         if drop is not None:
             self._reject(example.task, drop, example, verdict)
             return
         self._taken_up.pop(example.task.key, None)
         self._ledger.accepted(example, verdict)
         self._curation.accept(example, candidate.sketch)
-        self._planner.note_decided(accepted=True)
+        self._planner.note_decided(example.task, verdict.labels if verdict else None, accepted=True)
         self._wake()
 
     def _reject(self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> None:
         self._taken_up.pop(task.key, None)
         self._ledger.rejected(task, drop, example, verdict)
-        self._planner.note_decided(accepted=False)
+        self._planner.note_decided(task, accepted=False)
         self._wake()
 
-    def _leave_undecided(self) -> None:
+    def _leave_undecided(self, task: Task) -> None:
         """The transport gave up: nothing is decided, what was answered is journaled, the next run goes on from it."""
-        self._planner.note_undecided()
+        self._planner.note_undecided(task)
         self._wake()
 
     def _wake(self) -> None:
@@ -275,7 +280,7 @@ class Graph:
             if (found := self._replay.answer(task.key)) is not None:
                 outcome = self._curation.examine(task, found[1])
                 rejected = outcome if isinstance(outcome, Rejected) else Rejected(OVER_TARGET, outcome.example)
-                self._planner.note_issued()
+                self._planner.note_issued(task)
                 self._reject(task, rejected.drop, rejected.example, None)
 
     async def _limit_the_drain(self) -> None:

@@ -7,21 +7,35 @@ and of an answer whether it is a completion, and what it was charged. Nothing is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from typing import Any
 
 import orjson
 
-from synth_async.pipeline.frames import ACCEPT, ANSWER, MANIFEST, REJECT, REOPEN, TASK, TOPICS
-from synth_async.records import Stage, Usage
+from synth_async.pipeline.frames import (
+    ACCEPT,
+    ANSWER,
+    CATEGORIES,
+    MANIFEST,
+    REJECT,
+    REOPEN,
+    TASK,
+    TOPIC_BATCH,
+    TOPICS,
+    batch_of,
+)
+from synth_async.records import Message, Stage, Usage
 from synth_async.stages.parsing import MalformedBody, read_completion, usage_of
+from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import Frame, fields_before, read_frame
 from synth_async.store.journal import Journal
 from synth_async.store.places import NOWHERE, Places, Rows
 
-__all__ = ["Decisions", "JournalState", "PlanNotes", "scan"]
+__all__ = ["Decisions", "JournalState", "NotePlan", "scan"]
+
+NotePlan = Callable[[str | None, Mapping[str, str]], object]
+"""Called with the category and the facets of every planned task, in order: what the plan has used up."""
 
 _ACCEPTED, _STALE = 1, 2
 
@@ -69,26 +83,11 @@ class Decisions(Places):
         return self._positions
 
 
-@dataclass(slots=True)
-class PlanNotes:
-    """What the plan has used up: the last sample of each topic, and how often each value of a facet was drawn."""
-
-    tasks: int = 0
-    last_samples: dict[int, int] = field(default_factory=dict)
-    drawn: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def note(self, topic: int, sample: int, facets: Mapping[str, str]) -> None:
-        """A task was planned."""
-        self.tasks += 1
-        self.last_samples[topic] = max(sample, self.last_samples.get(topic, 0))
-        for drawn in facets.items():
-            self.drawn[drawn] = self.drawn.get(drawn, 0) + 1
-
-
 class JournalState:
     """Where things stand in the journal: 16-byte keys to places.
 
-    `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers.
+    `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers;
+    `last_samples` the last planned sample of each topic; `planned_batches` the batches of topics that were not read.
     """
 
     def __init__(self) -> None:
@@ -96,8 +95,10 @@ class JournalState:
         self.tasks = Places(rows)
         self.answers = Places(rows)
         self.decisions = Decisions(rows)
-        self.plan = PlanNotes()
+        self.last_samples: dict[int, int] = {}
+        self.categories: list[str] = []
         self.topic_batches: list[Frame] = []
+        self.planned_batches: dict[int, tuple[TopicBatch, tuple[Message, ...]]] = {}
         self.generated = 0
         self.spent: dict[str, list[int]] = {}
         self.manifest: dict[str, Any] | None = None
@@ -120,12 +121,12 @@ class JournalState:
         return self.decisions.stale
 
 
-def scan(journal: Journal, *, fingerprint: str) -> JournalState:
+def scan(journal: Journal, *, fingerprint: str, note_plan: NotePlan = lambda *_: None) -> JournalState:
     """One pass over the journal; decisions are stale that bear another fingerprint than `fingerprint`."""
     state = JournalState()
     for place, key, kind, line in journal.scan():
         if kind == TASK:
-            _note_task(state, place, key, line)
+            _note_task(state, place, key, line, note_plan)
         elif kind.startswith("answer-"):
             _note_answer(state, place, key, kind, line)
         elif kind in (ACCEPT, REJECT):
@@ -139,19 +140,33 @@ def scan(journal: Journal, *, fingerprint: str) -> JournalState:
             )
         elif kind == REOPEN:
             state.decisions.discard(key)
-        elif kind == TOPICS:
-            state.topic_batches.append(read_frame(line))
-        elif kind == MANIFEST:
-            state.manifest = read_frame(line).fields["manifest"]
+        else:
+            _note_rare(state, kind, line)
     if journal.is_damaged:
         _doubt_decisions(state)
     return state
 
 
-def _note_task(state: JournalState, place: int, key: bytes, line: bytes) -> None:
+def _note_rare(state: JournalState, kind: str, line: bytes) -> None:
+    if kind == TOPICS:
+        frame = read_frame(line)
+        state.topic_batches.append(frame)
+        state.planned_batches.pop(frame.fields["batch"], None)
+    elif kind == TOPIC_BATCH:
+        planned = batch_of(read_frame(line))
+        state.planned_batches[planned[0].number] = planned
+    elif kind == CATEGORIES:
+        state.categories = read_frame(line).fields["names"]
+    elif kind == MANIFEST:
+        state.manifest = read_frame(line).fields["manifest"]
+
+
+def _note_task(state: JournalState, place: int, key: bytes, line: bytes, note_plan: NotePlan) -> None:
     state.tasks.put(key, place)
     fields = fields_before(line, b"messages")
-    state.plan.note(fields["topic"]["i"], fields["sample"], fields["facets"])
+    topic = fields["topic"]
+    state.last_samples[topic["i"]] = max(fields["sample"], state.last_samples.get(topic["i"], 0))
+    note_plan(topic["category"], fields["facets"])
 
 
 def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from synth_async.config.models import Config
-from synth_async.pipeline.frames import TOPICS, answer_frame, decision_frame, task_frame
+from synth_async.pipeline.frames import CATEGORIES, TOPICS, answer_frame, batch_frame, decision_frame, task_frame
 from synth_async.records import ChatRequest, Drop, Example, Task, Topic, Verdict
 from synth_async.report.metrics import Tally
 from synth_async.stages.lines import dataset_line, rejects_line
+from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import Frame
 from synth_async.store.journal import Journal
 from synth_async.store.jsonl import ShadowFile
@@ -47,10 +48,20 @@ class Ledger:
         """Tokens that answers were charged; an endpoint that the config no longer names has no known price."""
         self.tally.note_usage(prompt, completion, self._prices.get(endpoint))
 
-    def found_topics(self, key: str, batch: int, topics: list[Topic], *, asked: int, fresh: int) -> None:
-        """A batch of topics was read: `fresh` were new among the `asked`, `topics` are taken."""
+    def found_categories(self, key: str, names: list[str]) -> None:
+        """The model named the categories."""
+        self.journal.append(Frame(key, CATEGORIES, {"names": names}))
+
+    def planned_topics(self, request: ChatRequest, batch: TopicBatch) -> None:
+        """A batch of topics was planned; no request for it has been sent yet."""
+        self.journal.append(batch_frame(request, batch))
+
+    def found_topics(self, key: str, batch: TopicBatch, topics: list[Topic], *, fresh: int) -> None:
+        """A batch of topics was read: `fresh` of them were new, `topics` are taken."""
         rows = [[topic.text, topic.category] for topic in topics]
-        self.journal.append(Frame(key, TOPICS, {"batch": batch, "asked": asked, "fresh": fresh, "topics": rows}))
+        way = {"category": batch.category, "evolves": batch.evolves}
+        fields = {"batch": batch.number, "asked": batch.count, **way, "fresh": fresh, "topics": rows}
+        self.journal.append(Frame(key, TOPICS, fields))
 
     def accepted(self, example: Example, verdict: Verdict | None, *, in_place: bool = False) -> None:
         """An example was accepted."""

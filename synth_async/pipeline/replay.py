@@ -14,19 +14,18 @@ from synth_async.config.models import Config
 from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
 from synth_async.pipeline.journal_state import JournalState
 from synth_async.pipeline.ledger import Ledger
-from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
-from synth_async.stages.coverage import Planner
+from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.curation import Candidate, Curation, Rejected
-from synth_async.stages.generation import FacetPlan
 from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
 from synth_async.stages.parsing import read_completion
-from synth_async.stages.topics import TopicPool
+from synth_async.stages.planner import Planner
+from synth_async.stages.topics import TopicBatch, TopicPool
 from synth_async.store.frames import Frame
 from synth_async.store.journal import Journal
 
 __all__ = ["Replay", "reopen_failed"]
 
-_OPEN = (DropReason.OVER_TARGET, DropReason.PENDING_JUDGE)
+_OPEN = (DropReason.OVER_TARGET, DropReason.OVER_SHARE, DropReason.PENDING_JUDGE)
 """Reasons that are not the last word: the examples are taken up when the run has use for them."""
 
 
@@ -75,19 +74,29 @@ class Replay:
         self._planner = planner
         self._goes_on = bool(state.stale) or state.accepted < config.target
 
-    def restore_plan(self, pool: TopicPool, facets: FacetPlan) -> list[int]:
-        """Topics, samples and facets as they were planned; returns the length of the pool after each topic batch."""
-        ends: list[int] = []
+    def restore_plan(self, pool: TopicPool) -> None:
+        """Categories, topics and samples as they were planned."""
+        if self._state.categories:
+            self._planner.use_categories(dict.fromkeys(self._state.categories, 1.0))
         for frame in self._state.topic_batches:
             fields = frame.fields
             self._planner.add_topics(pool.restore((text, category) for text, category in fields["topics"]))
-            pool.note_batch(fields["asked"], fields["fresh"])
-            ends.extend([len(pool)] * (fields["batch"] + 1 - len(ends)))
-        plan = self._state.plan
-        for topic, sample in plan.last_samples.items():
+            pool.note_batch(fields["asked"], fields["fresh"], fields["category"], evolves=fields["evolves"])
+            if pool.is_dry(fields["category"]):
+                self._planner.note_dry(fields["category"])
+        for topic, sample in self._state.last_samples.items():
             self._planner.restore(topic, sample)
-        facets.restore(plan.tasks, plan.drawn)
-        return ends
+
+    @property
+    def topic_batches(self) -> int:
+        """How many batches of topics were planned; the next one's number."""
+        read = max((frame.fields["batch"] for frame in self._state.topic_batches), default=-1)
+        return max(read, *self._state.planned_batches, -1) + 1
+
+    @property
+    def unread_batches(self) -> list[tuple[TopicBatch, tuple[Message, ...]]]:
+        """Batches of topics that were planned and not read, in their order."""
+        return [self._state.planned_batches[number] for number in sorted(self._state.planned_batches)]
 
     def run(self, *, offline: bool) -> None:
         """Confirm or make again every decision, then collect what is left in `backlog` (places of task frames)."""
@@ -159,14 +168,15 @@ class Replay:
             self._ledger.confirm_accepted(example, verdict)
             if self._goes_on:
                 self._curation.accept(example, self._curation.sketch(example))
-        self._planner.note_decided(accepted=frame.kind == ACCEPT, live=False)
+        labels = verdict.labels if verdict else None
+        self._planner.note_decided(task, labels, accepted=frame.kind == ACCEPT, live=False)
         return True
 
     def _decide_again(self, task: Task, frame: Frame, *, offline: bool) -> bool:
         """Today's decision from the journaled answers, in the earlier one's place; False when a verdict is missing."""
         if _was_refused(frame):
             self._ledger.rejected(task, drop_of(frame), None, None, in_place=True)
-            self._planner.note_decided(accepted=False, live=False)
+            self._planner.note_decided(task, accepted=False, live=False)
             return True
         outcome = self._outcome(task)
         if outcome is None:
@@ -195,7 +205,7 @@ class Replay:
             self._curation.accept(example, self._curation.sketch(example))
         elif drop is not None:
             self._ledger.rejected(task, drop, example, verdict, in_place=in_place)
-        self._planner.note_decided(accepted=drop is None, live=False)
+        self._planner.note_decided(task, verdict.labels if verdict else None, accepted=drop is None, live=False)
 
     def _outcome(self, task: Task) -> tuple[Drop | None, Example | None, Verdict | None] | None:
         """(drop or None, example, verdict) from the journaled answers, or None when one that is needed is missing."""
@@ -210,7 +220,7 @@ class Replay:
             return None
         if isinstance(verdict, Drop):
             return verdict, candidate.example, None
-        drop = self._curation.admit(candidate, verdict, target_is_met=self._planner.target_is_met)
+        drop = self._curation.admit(candidate, verdict, self._planner)
         return drop, candidate.example, verdict
 
     def verdict(self, candidate: Candidate) -> Verdict | Drop | None:

@@ -26,10 +26,11 @@ from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
 from synth_async.pipeline.replay import Replay, reopen_failed
 from synth_async.pipeline.watch import patience_s, watch_for_sleep, watch_for_stall
 from synth_async.records import DropReason
-from synth_async.report.metrics import Tally
-from synth_async.stages.coverage import Planner
+from synth_async.report.metrics import Tally, coverage_json
 from synth_async.stages.curation import Curation
-from synth_async.stages.generation import FacetPlan
+from synth_async.stages.few_shot import read_examples
+from synth_async.stages.planner import Planner
+from synth_async.stages.task_plan import TaskPlan, task_plan
 from synth_async.stages.topics import TopicPool
 from synth_async.store.journal import Journal, open_journal
 from synth_async.store.jsonl import ShadowFile
@@ -110,7 +111,8 @@ class Run:
             stack.enter_context(RunLock(self.folder.lock))
             journal = open_journal(self.folder.path, fsync=self.config.fsync, writer=f"synth-async {__version__}")
             stack.callback(journal.close)
-            state = scan(journal, fingerprint=decision_fingerprint(self.config))
+            plan = task_plan(self.loaded)
+            state = scan(journal, fingerprint=decision_fingerprint(self.config), note_plan=plan.note)
             accept_change = self.options.accept_change
             is_changed = check_manifest(self.folder, self.config, journal, state.manifest, accept_change=accept_change)
             self.has_begun = True
@@ -118,7 +120,7 @@ class Run:
                 self._reopen_failed(journal, state)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
             rejects = stack.enter_context(ShadowFile(self.folder.rejects))
-            await self._go_on(journal, dataset, rejects, state, is_changed=is_changed)
+            await self._go_on(journal, dataset, rejects, state, plan, is_changed=is_changed)
 
     def _reopen_failed(self, journal: Journal, state: JournalState) -> None:
         if not state.stale and state.accepted >= self.config.target:
@@ -133,6 +135,7 @@ class Run:
         dataset: ShadowFile,
         rejects: ShadowFile,
         state: JournalState,
+        plan: TaskPlan,
         *,
         is_changed: bool,
     ) -> None:
@@ -141,10 +144,10 @@ class Run:
         self.tally = ledger.tally
         earlier = read_json(self.folder.metrics) or {}
         self._restore_counts(earlier)
-        planner, facets, curation = Planner(config), FacetPlan(config), Curation(config)
-        pool = TopicPool(near=config.topics.file is None)
+        planner, curation = Planner(config), Curation(config, read_examples(self.loaded))
+        pool = TopicPool(near=config.topics.file is None, evolves=config.topics.evolve)
         replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
-        ends = replay.restore_plan(pool, facets)
+        replay.restore_plan(pool)
         replay.run(offline=self.options.offline)
         planner.backlog = len(replay.backlog)
         if is_changed:
@@ -167,10 +170,9 @@ class Run:
                     context,
                     endpoints=endpoints,
                     planner=planner,
-                    facets=facets,
+                    plan=plan,
                     listed_topics=self.loaded.topics,
                     pool=pool,
-                    topic_ends=ends,
                     curation=curation,
                     ledger=ledger,
                     replay=replay,
@@ -274,6 +276,7 @@ class Run:
             more={
                 "target": self.config.target,
                 "utilisation": self._utilisation(elapsed_s),
+                "coverage": coverage_json(planner.coverage.standings(), planner.accepted),
                 "undecided": planner.undecided,
                 "waiting_for": self._waiting_for(),
                 "failures": dict(sum((count.failures for count in counts), start=Counter())),

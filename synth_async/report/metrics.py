@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from synth_async.records import Drop, Stage
+from synth_async.stages.coverage import Standing
 
-__all__ = ["FUNNEL", "Tally"]
+__all__ = ["FUNNEL", "Tally", "coverage_json"]
 
 FUNNEL = ("asked", "answered", "parsed", "passed", "judged", "accepted")
 """Steps of the funnel, in order: each counts the tasks that came at least so far."""
+
+
+def coverage_json(standings: Iterable[Standing], accepted: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """Axis -> value -> the share wished and the share got of the accepted examples, 0-1."""
+    coverage: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in standings:
+        share = round(each.accepted / max(1, accepted), 4)
+        found: dict[str, Any] = {"wished": round(each.wished, 4), "share": share, "accepted": each.accepted}
+        if each.given_up:
+            found["given_up"] = True
+        coverage.setdefault(each.axis, {})[each.value] = found
+    return coverage
 
 
 @dataclass(slots=True)

@@ -9,6 +9,9 @@ from synth_async.report.metrics import FUNNEL
 
 __all__ = ["duration", "money", "summary_text"]
 
+SHOWN_FROM = 0.02
+"""Points between a wished and a reached share from which the summary speaks of it."""
+
 _BAR = 30
 _STEPS = {
     "asked": "tasks planned",
@@ -26,6 +29,7 @@ def summary_text(metrics: Mapping[str, Any], *, name: str, simulated: bool) -> s
     if simulated:
         lines.append("simulated data: the embedded endpoint wrote it, no model did")
     lines += ["", *_funnel(metrics), "", *_reasons(metrics["rejected"]), *_costs(metrics)]
+    lines += _shares(metrics.get("coverage", {}))
     return "\n".join(lines)
 
 
@@ -61,6 +65,19 @@ def _costs(metrics: Mapping[str, Any]) -> list[str]:
     if metrics["undecided"]:
         lines.append(f"undecided {metrics['undecided']:,} requests found no answer; the same command tries them again")
     return lines
+
+
+def _shares(coverage: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Values that ended away from the share that was wished for them; a line where all are near it."""
+    found = [(axis, value, got) for axis, values in coverage.items() for value, got in values.items()]
+    off = [each for each in found if abs(each[2]["share"] - each[2]["wished"]) > SHOWN_FROM]
+    if found and not off:
+        return [f"shares    {', '.join(coverage)}: all within {100 * SHOWN_FROM:g} points of what was wished"]
+    return [
+        f"shares    {axis} {value}: {got['share']:.1%} of {got['wished']:.1%} wished"
+        + ("; given up, as next to none could be had" if got.get("given_up") else "")
+        for axis, value, got in off
+    ]
 
 
 def duration(seconds: float) -> str:

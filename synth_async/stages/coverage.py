@@ -1,162 +1,211 @@
-"""The planner: which task is worth issuing next, so that the run ends with exactly its target of accepted examples.
+"""Coverage: which values of which axes are short of their wished share of the target, and which have had enough.
 
-The planner is asked, it never pushes. It issues while what is accepted, plus what the tasks under way are expected to
-bring at the present yield, is short of the target; so little is paid for beyond it. Topics are used in turn, one sample
-each, so a run that ends early has seen many topics once rather than few topics often. When the first round is used up
-it wants more topics; when there are none to be had, topics are sampled again up to `max_examples_per_topic`.
+An axis is `category` or a facet; its wishes are the shares of its values. What counts is the accepted examples: by the
+value that was asked for, or by the one that the judge observed where it labels the axis. A value is *open* while the
+accepted ones, and those that the tasks under way will probably bring, are short of its share: the planner draws open
+values only. An example of a value that has more than its share and some slack does not get in (`over_share`); it is
+kept for a higher target. The slack is small enough that every value ends within the tolerance: k values, each at most
+tolerance / k above its wish, leave none further than the tolerance below it.
+
+A value that the model does not deliver must not hold the run up: after 200 tasks that asked for it and brought next to
+nothing it is given up, its share goes to the others, and the report says so.
 """
 
 from __future__ import annotations
 
 import math
-from array import array
 from collections import deque
-from collections.abc import Iterable
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from synth_async.config.models import Config
-from synth_async.records import Topic
+from synth_async.records import Drop, DropReason, Stage
+from synth_async.stages.balance import shares_of
 
-__all__ = ["Planner", "StopReason"]
+__all__ = ["CATEGORY", "Coverage", "Labels", "Standing"]
 
-YIELD_WINDOW = 2000
-YIELD_FLOOR = 0.02
+CATEGORY = "category"
+
+Labels = Mapping[str, str | None]
+"""Axis -> value of one example."""
+
+PATIENCE = 200
+"""Tasks that ask for a value before it can be given up."""
+
+_ENOUGH_TRIED = 20
+_GIVE_UP_SHARE = 0.02
+_LEAST_SLACK = 2
+_PRIOR = 10
+"""Tasks at the general yield that a value's own yield starts from."""
 
 
-class StopReason(StrEnum):
-    """Why no further task is issued."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One value of an axis: the share of the accepted examples that was wished and the number that there is."""
 
-    TARGET = "target"
-    YIELD = "yield"
-    TOPICS = "topics"
+    axis: str
+    value: str
+    wished: float
+    accepted: int
+    given_up: bool
 
 
-class Planner:
-    """Counts what is accepted and under way, and decides which (topic, sample index) comes next."""
+@dataclass(slots=True)
+class _Value:
+    wish: float
+    accepted: int = 0
+    outstanding: int = 0
+    given_up: bool = False
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=PATIENCE))
+    """Of the last tasks that asked for the value, which brought an accepted example of it."""
+    recent_got: int = 0
+
+    def expected(self, general_yield: float) -> float:
+        """What the tasks under way will probably bring, at the value's own yield as far as that is known."""
+        own = (self.recent_got + _PRIOR * general_yield) / (len(self.recent) + _PRIOR)
+        return self.outstanding * own
+
+    def note_asked(self, *, got: bool) -> None:
+        """A task that asked for the value was decided."""
+        if len(self.recent) == PATIENCE:
+            self.recent_got -= self.recent[0]
+        self.recent.append(got)
+        self.recent_got += got
+
+
+class Coverage:
+    """What was wished, issued and accepted of each value. Restored by telling it of earlier decisions in order."""
 
     def __init__(self, config: Config) -> None:
-        self.accepted = 0
-        self.decided = 0
-        self.outstanding = 0
-        self.undecided = 0
-        self.backlog = 0
-        self.source_is_dry = False
         self._target = config.target
-        self._per_round = config.generation.examples_per_topic
-        self._most = config.generation.max_examples_per_topic
-        self._first_count = config.topic_count
-        self._allowed = self._per_round
-        self._topics: list[Topic] = []
-        self._used = array("L")
-        self._turn: deque[int] = deque()
-        self._turn_is_sorted = True
-        self._recent: deque[bool] = deque(maxlen=YIELD_WINDOW)
-        self._recent_accepted = 0
+        self._tolerance = config.coverage.tolerance if config.coverage else 0.0
+        self._axes: dict[str, dict[str, _Value]] = {}
+        self._holds_categories = config.coverage is not None and config.coverage.includes(CATEGORY)
+        self._observed = frozenset(config.judge.labels if config.judge else ())
+        if config.coverage is not None:
+            for axis, facet in config.facets.items():
+                # Where weights depend on other facets there is no one share to hold a value to.
+                if not facet.when and config.coverage.includes(axis):
+                    self._wish(axis, facet.values)
+            self.wish_categories(config.topics.category_weights)
 
     def __repr__(self) -> str:
-        return (
-            f"<Planner accepted={self.accepted}/{self._target} outstanding={self.outstanding} decided={self.decided}"
-            f" topics={len(self._topics)} yield={self.expected_yield:.2f}>"
-        )
+        short = {axis: len(open_values) for axis in self._axes if (open_values := self.open_values(axis, 1.0))}
+        return f"<Coverage open={short}>"
+
+    def wish_categories(self, weights: Mapping[str, float]) -> None:
+        """The categories and their weights, as soon as they are known."""
+        if self._holds_categories and len(weights) > 1:
+            self._wish(CATEGORY, weights)
+
+    def _wish(self, axis: str, weights: Mapping[str, float]) -> None:
+        self._axes[axis] = {value: _Value(share) for value, share in shares_of(weights).items()}
 
     # --- what happened ---------------------------------------------------------------------------
 
-    def add_topics(self, topics: Iterable[Topic]) -> None:
-        """More topics to draw from, in order."""
-        for topic in topics:
-            self._topics.append(topic)
-            self._used.append(0)
-            self._turn.append(topic.index)
+    def note_issued(self, asked: Labels) -> None:
+        """A task that asks for these values goes under way."""
+        for value in self._values(asked):
+            value.outstanding += 1
 
-    def restore(self, topic: int, sample: int) -> None:
-        """An earlier process planned this sample of this topic: it is not issued again."""
-        if topic < len(self._used):  # the frame that brought it may be damaged
-            self._used[topic] = max(self._used[topic], sample + 1)
-            self._turn_is_sorted = False
+    def note_ended(self, asked: Labels) -> None:
+        """A task under way came to its end."""
+        for value in self._values(asked):
+            value.outstanding -= 1
 
-    def note_issued(self) -> None:
-        """A task goes under way."""
-        self.outstanding += 1
+    def note_decided(self, asked: Labels, observed: Labels, *, accepted: bool) -> None:
+        """A task was decided; `observed` are the judge's labels, which count in place of what was asked for."""
+        counted = self.counted(asked, observed)
+        for axis, values in self._axes.items():
+            got = values.get(counted.get(axis) or "")
+            if accepted and got is not None:
+                got.accepted += 1
+            wanted = values.get(asked.get(axis) or "")
+            if wanted is not None:
+                wanted.note_asked(got=accepted and wanted is got)
+                self._give_up_if_hopeless(axis, wanted)
 
-    def note_decided(self, *, accepted: bool, live: bool = True) -> None:
-        """A task ended in a decision; `live` when it was under way in this process."""
-        self.outstanding -= live
-        self.decided += 1
-        self.accepted += accepted
-        if len(self._recent) == YIELD_WINDOW:
-            self._recent_accepted -= self._recent[0]
-        self._recent.append(accepted)
-        self._recent_accepted += accepted
+    def counted(self, asked: Labels, observed: Labels) -> dict[str, str | None]:
+        """The labels that an example counts under."""
+        return {**asked, **{axis: value for axis, value in observed.items() if axis in self._observed}}
 
-    def note_undecided(self) -> None:
-        """A task under way ended without a decision (its request found no answer): the next run tries it again."""
-        self.outstanding -= 1
-        self.undecided += 1
+    def give_up(self, axis: str, value: str) -> None:
+        """A value cannot be had: the others take its share."""
+        if (found := self._axes.get(axis, {}).get(value)) is not None:
+            found.given_up = True
 
-    def forget_yield(self) -> None:
-        """Earlier decisions say nothing about what comes next: the yield is counted from here."""
-        self._recent.clear()
-        self._recent_accepted = 0
+    def _give_up_if_hopeless(self, axis: str, value: _Value) -> None:
+        tried = len(value.recent)
+        others_deliver = any(not other.given_up for other in self._axes[axis].values() if other is not value)
+        if tried == PATIENCE and value.recent_got < _GIVE_UP_SHARE * tried and others_deliver:
+            value.given_up = True
 
     # --- what to do ------------------------------------------------------------------------------
 
-    @property
-    def expected_yield(self) -> float:
-        """Share of tasks that are expected to be accepted, from the last 2,000 decisions, hopeful at the start."""
-        return (self._recent_accepted + 1) / (len(self._recent) + 1)
-
-    @property
-    def target_is_met(self) -> bool:
-        return self.accepted >= self._target
-
-    @property
-    def wants_task(self) -> bool:
-        """Whether what is under way will probably not do."""
-        return self.accepted + self.outstanding * self.expected_yield < self._target
-
-    def next_sample(self) -> tuple[Topic, int] | None:
-        """The next (topic, sample index), or None while there is no topic to draw from."""
-        if not self._has_turn():
+    def open_values(self, axis: str, general_yield: float) -> frozenset[str] | None:
+        """Values of an axis that are short of their share; None where nothing is wished of the axis."""
+        values = self._axes.get(axis)
+        if values is None:
             return None
-        index = self._turn.popleft()
-        sample = self._used[index]
-        self._used[index] += 1
-        if sample + 1 < self._allowed:
-            self._turn.append(index)
-        return self._topics[index], sample
+        scale = self._scale(values)
+        return frozenset(
+            name
+            for name, value in values.items()
+            if not value.given_up and value.accepted + value.expected(general_yield) < value.wish * scale * self._target
+        )
 
-    def topics_wanted(self) -> int:
-        """How many topics the source should have brought in all, for the target to be met by first-round samples."""
-        missing = self._target - self.accepted
-        if missing <= 0 or self._has_turn() or len(self._topics) < self._first_count:
-            return self._first_count
-        short = missing / max(self.expected_yield, YIELD_FLOOR) - self.outstanding
-        return max(self._first_count, len(self._topics) + math.ceil(max(0.0, short) / self._per_round))
+    def wanted(self, general_yield: float) -> dict[str, frozenset[str]]:
+        """The open values of every axis that has wishes."""
+        return {axis: self.open_values(axis, general_yield) or frozenset() for axis in self._axes}
 
-    def stop_reason(self) -> StopReason | None:
-        """Why nothing more shall be issued, or None. What is under way may still change the answer for `TOPICS`."""
-        if self.target_is_met:
-            return StopReason.TARGET
-        if len(self._recent) == YIELD_WINDOW and self._recent_accepted < YIELD_FLOOR * YIELD_WINDOW:
-            return StopReason.YIELD
-        if self._has_nothing_to_issue and not self.outstanding:
-            return StopReason.TOPICS
+    def missing(self, axis: str, value: str) -> float:
+        """Accepted examples that a value is short of, without what is under way; 0 where it is given up or unknown."""
+        found = self._axes.get(axis, {}).get(value)
+        if found is None or found.given_up:
+            return 0.0
+        return max(0.0, found.wish * self._scale(self._axes[axis]) * self._target - found.accepted)
+
+    def hard_to_get(self, general_yield: float) -> list[str]:
+        """Values that tasks ask for and the model seldom delivers: fewer than half as often as others come."""
+        return [
+            name
+            for values in self._axes.values()
+            for name, value in values.items()
+            if len(value.recent) >= _ENOUGH_TRIED
+            and not value.given_up
+            and value.recent_got < general_yield * len(value.recent) / 2
+        ]
+
+    def over_share(self, counted: Labels) -> Drop | None:
+        """Why an example of these labels would go beyond what its values may have, or None."""
+        for axis, values in self._axes.items():
+            name = counted.get(axis) or ""
+            if (value := values.get(name)) is not None and value.accepted >= self._most(values, value):
+                detail = f"{axis} {name} has {value.accepted} examples, its share is {value.wish:.1%}"
+                return Drop(Stage.TARGET, DropReason.OVER_SHARE, detail)
         return None
 
-    @property
-    def _has_nothing_to_issue(self) -> bool:
-        return self.source_is_dry and not self.backlog and not self._has_turn()
+    def standings(self) -> list[Standing]:
+        """Where every value stands, in the config's order."""
+        return [
+            Standing(axis, name, value.wish, value.accepted, value.given_up)
+            for axis, values in self._axes.items()
+            for name, value in values.items()
+        ]
 
-    def _has_turn(self) -> bool:
-        """Whether a topic may be sampled now. Those used up are passed over, and a round is opened when it is due."""
-        if not self._turn_is_sorted:
-            self._turn = deque(sorted(self._turn, key=self._used.__getitem__))
-            self._turn_is_sorted = True
-        while self._turn and self._used[self._turn[0]] >= self._allowed:
-            self._turn.popleft()
-        # Once the source brings no new topics, every topic is allowed more samples.
-        while not self._turn and self.source_is_dry and self._topics and self._allowed < self._most:
-            self._allowed = min(self._most, self._allowed + self._per_round)
-            open_again = [index for index, used in enumerate(self._used) if used < self._allowed]
-            self._turn.extend(sorted(open_again, key=self._used.__getitem__))
-        return bool(self._turn)
+    def _most(self, values: Mapping[str, _Value], value: _Value) -> int:
+        slack = max(_LEAST_SLACK, math.floor(self._tolerance * self._target / len(values)))
+        return math.ceil(value.wish * self._scale(values) * self._target) + slack
+
+    def _scale(self, values: Mapping[str, _Value]) -> float:
+        """What the wishes of the others grow by when values were given up."""
+        lost = [value for value in values.values() if value.given_up]
+        if not lost:
+            return 1.0
+        left = sum(value.wish for value in values.values() if not value.given_up)
+        had = sum(min(value.accepted / self._target, value.wish) for value in lost)
+        return (1.0 - had) / left if left else 1.0
+
+    def _values(self, labels: Labels) -> list[_Value]:
+        found = (values.get(labels.get(axis) or "") for axis, values in self._axes.items())
+        return [value for value in found if value is not None]

@@ -6,15 +6,18 @@ functions of their input and of what has been accepted so far, so that a run tak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from synth_async.config.models import Config
-from synth_async.records import Completion, Drop, DropReason, Example, Stage, Task, Verdict
+from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.dedup import Deduplicator, Sketch
+from synth_async.stages.few_shot import CopyCheck
 from synth_async.stages.filters import build_filters, first_breach
 from synth_async.stages.generation import is_conversation
 from synth_async.stages.judging import low_score
 from synth_async.stages.parsing import read_example
+from synth_async.stages.planner import Planner, labels_of
 
 __all__ = ["OVER_TARGET", "Candidate", "Curation", "Rejected"]
 
@@ -40,10 +43,11 @@ class Rejected:
 
 
 class Curation:
-    """The filters, and the index of what has been accepted."""
+    """The filters, and the index of what has been accepted. `examples` are those that no answer may copy."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, examples: Sequence[Sequence[Message]] = ()) -> None:
         self._config = config
+        self._copies = CopyCheck(examples) if examples else None
         self._filters = build_filters(config.filters)
         settings = config.dedup
         self._index = Deduplicator(settings.threshold, settings.verify, settings.fields) if settings else None
@@ -63,20 +67,25 @@ class Curation:
             return example
         if (breach := first_breach(example, self._filters)) is not None:
             return Rejected(breach, example)
+        if self._copies is not None and (copied := self._copies.breach(example)) is not None:
+            return Rejected(copied, example)
         candidate = Candidate(example, self.sketch(example))
         duplicate = self._duplicate(candidate, Stage.SCREEN)
         if duplicate is not None:
             return Rejected(duplicate, example)
         return replace(candidate, screened=len(self._index) if self._index is not None else 0)
 
-    def admit(self, candidate: Candidate, verdict: Verdict | None, *, target_is_met: bool) -> Drop | None:
-        """A drop (low score, like one accepted meanwhile, or over the target), or None: then `accept` it."""
+    def admit(self, candidate: Candidate, verdict: Verdict | None, planner: Planner) -> Drop | None:
+        """A drop (low score, like one accepted meanwhile, over the target or a share), or None: then `accept` it."""
         if verdict is not None and self._config.judge is not None:
             drop = low_score(self._config.judge, verdict)
             if drop is not None:
                 return drop
         duplicate = self._duplicate(candidate, Stage.DEDUP)
-        return OVER_TARGET if duplicate is None and target_is_met else duplicate
+        if duplicate is not None or planner.target_is_met:
+            return duplicate or OVER_TARGET
+        labels = verdict.labels if verdict is not None else {}
+        return planner.coverage.over_share(planner.coverage.counted(labels_of(candidate.example.task), labels))
 
     def accept(self, example: Example, sketch: Sketch | None) -> None:
         """Put an accepted example into the index."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from synth_async.config.models import Config, Endpoint, Judge
 from synth_async.records import Example, Message, Topic
-from synth_async.stages.generation import FacetPlan, plan_task
 from synth_async.stages.judging import judge_request
-from synth_async.stages.topics import topics_request
+from synth_async.stages.task_plan import TaskPlan
+from synth_async.stages.topics import TopicBatch, topics_request
 
 __all__ = ["EndpointForecast", "Forecast", "Range", "StageForecast", "forecast"]
 
@@ -105,9 +105,12 @@ class _Load:
     max_tokens: int | None
 
 
-def forecast(config: Config, context: str, topics: Sequence[Topic]) -> Forecast:
-    """What the run of a config would take from its beginning. `topics` are those of its topics file, if it has one."""
-    loads = _loads(config, context, topics)
+def forecast(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan) -> Forecast:
+    """What the run of a config would take from its beginning. `topics` are those of its topics file, if it has one.
+
+    `plan` writes typical tasks.
+    """
+    loads = _loads(config, context, topics, plan)
     stages = tuple(_stage_forecast(config, load) for load in loads)
     endpoints = tuple(_endpoint_forecast(config, name, loads) for name in config.used_endpoints)
     costs = [stage.cost_usd for stage in stages if stage.cost_usd is not None]
@@ -131,12 +134,12 @@ def _sum(ranges: Iterable[Range]) -> Range:
 # --- requests and tokens -------------------------------------------------------------------------
 
 
-def _loads(config: Config, context: str, topics: Sequence[Topic]) -> list[_Load]:
+def _loads(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan) -> list[_Load]:
     tasks = Range(math.ceil(config.target / _YIELD[1]), math.ceil(config.target / _YIELD[0]))
     loads = []
     if config.topics.file is None:
         loads.append(_topics_load(config, context, tasks))
-    example, prompt_bytes = _typical_task(config, context, topics)
+    example, prompt_bytes = _typical_task(config, topics, plan)
     conversation = _conversation_tokens(config)
     loads.append(
         _Load(
@@ -156,9 +159,8 @@ def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
     settings = config.topics
     batch = min(settings.batch_size, config.topic_count)
     most = max(config.topic_count, math.ceil(tasks.high / config.generation.examples_per_topic))
-    model = config.endpoints[config.endpoint_of("topics")].model
     known = [f"{_TYPICAL_TOPIC} {number}" for number in range(_KNOWN_TOPICS)]
-    first, later = (topics_request(config, context, 0, batch, shown, model).messages for shown in ((), known))
+    first, later = (topics_request(config, context, TopicBatch(0, batch), shown).messages for shown in ((), known))
     return _Load(
         "topics",
         Range(math.ceil(config.topic_count / batch), math.ceil(most / batch / _FRESH_TOPICS)),
@@ -181,13 +183,12 @@ def _judge_load(config: Config, judge: Judge, context: str, example: Example, ta
     )
 
 
-def _typical_task(config: Config, context: str, topics: Sequence[Topic]) -> tuple[Example, float]:
+def _typical_task(config: Config, topics: Sequence[Topic], plan: TaskPlan) -> tuple[Example, float]:
     """An example without text for a typical topic, and the mean size of a generation prompt over some facet draws."""
-    plan = FacetPlan(config)
     typical = (
         sorted(topics, key=lambda topic: len(topic.text))[len(topics) // 2] if topics else Topic(0, _TYPICAL_TOPIC)
     )
-    tasks = [plan_task(config, context, typical, 0, plan.draw()) for _ in range(_DRAWS)]
+    tasks = [plan.write(typical, 0) for _ in range(_DRAWS)]
     exchange: tuple[Message, Message] = ({"role": "user", "content": ""}, {"role": "assistant", "content": ""})
     silent = exchange * config.generation.turns
     return Example(tasks[0], silent, ""), sum(_bytes(task.messages) for task in tasks) / _DRAWS

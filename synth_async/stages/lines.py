@@ -48,7 +48,8 @@ def _origin(config: Config, task: Task, model: str | None) -> dict[str, Any]:
 def _judged(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
         return {}
-    return {
+    observed = {"observed": verdict.labels} if verdict.labels else {}
+    return observed | {
         "scores": verdict.scores,
         "score": verdict.score,
         "judge_reason": verdict.reason,

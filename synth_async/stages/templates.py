@@ -8,6 +8,7 @@ from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 __all__ = [
+    "CATEGORIES_PROMPT",
     "GENERATION_FORMAT",
     "GENERATION_FORMAT_TURNS",
     "GENERATION_PROMPT",
@@ -30,11 +31,19 @@ It must agree with this document:
 {{ context }}
 </document>
 {% endif %}
+{% if category %}
+Every topic of this list belongs to the category: {{ category }}.
+{% endif %}
 Write {{ count }} diverse and specific seed topics. Each names one concrete situation in which somebody writes to the \
 assistant. Cover common cases, edge cases and tricky scenarios, and different kinds of people. This time, lean towards \
 {{ angle }}.
 One topic per line, plain text, no numbering, no bullets, no headings, nothing else.
-{% if known %}
+{% if evolve %}
+Take the topics below as a starting point, and write new ones that {{ evolve }}:
+{% for topic in known %}
+{{ topic }}
+{% endfor %}
+{% elif known %}
 These exist already; write none of them again, nor a paraphrase:
 {% for topic in known %}
 {{ topic }}
@@ -58,9 +67,20 @@ Topic: {{ topic }}
 {% if category %}
 Category: {{ category }}
 {% endif %}
-{% for name, value in facets.items() %}
-{{ name | capitalize }}: {{ value }}
+{% for line in facet_lines %}
+{{ line }}
 {% endfor %}
+{% if missing %}
+What the conversations so far lack is exactly this: {{ missing | join(", ") }}. Make it unmistakable in this one.
+{% endif %}
+{% if examples %}
+Real conversations, to show the style that is wanted. Write like them; take over none of their content or sentences:
+<examples>
+{% for example in examples %}
+{{ example }}
+{% endfor %}
+</examples>
+{% endif %}
 
 Write one realistic conversation about this topic: what a real customer or user would write, in the tone that is asked \
 for, with concrete details; and the reply of a helpful assistant that resolves it with correct, specific next steps.
@@ -82,6 +102,17 @@ GENERATION_FORMAT_TURNS = """\
 You write realistic training conversations. Answer with exactly one JSON object and nothing else: \
 {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]}, \
 beginning with the user, the roles in turn, ending with the assistant."""
+
+CATEGORIES_PROMPT = """\
+We plan training conversations for this domain: {{ domain }}.
+The assistant works under these instructions:
+<instructions>
+{{ system_prompt }}
+</instructions>
+Write {{ count }} categories that together cover what people write to the assistant about, without overlap. Each is a \
+short noun phrase.
+One category per line, plain text, no numbering, no bullets, no headings, nothing else.
+"""
 
 JUDGE_PROMPT = """\
 You are a strict and fair judge of training examples for this domain: {{ domain }}.

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from synth_async.config.models import Config
 from synth_async.records import ChatRequest, Message, Stage, Topic
 from synth_async.stages.dedup import Deduplicator, Sketch
 from synth_async.stages.keys import request_key
-from synth_async.stages.templates import TOPICS_PROMPT, render
+from synth_async.stages.templates import CATEGORIES_PROMPT, TOPICS_PROMPT, render
 
-__all__ = ["DRY_BATCHES", "PARALLEL_BATCHES", "TopicPool", "read_topic_lines", "topics_request"]
+__all__ = [
+    "DRY_BATCHES",
+    "PARALLEL_BATCHES",
+    "TopicBatch",
+    "TopicPool",
+    "categories_request",
+    "planned_topics_request",
+    "read_topic_lines",
+    "topics_request",
+]
 
 PARALLEL_BATCHES = 8
-"""Batches in flight at once; batch k is told topics of the batches up to k - 8 only, so its prompt does not wait."""
+"""Batches in flight at once."""
 
 DRY_BATCHES = 3
 
@@ -32,8 +43,19 @@ _ANGLES = (
 )
 """What a batch leans towards, in turn: batches that do not see one another still bring different topics."""
 
+_EVOLUTIONS = (
+    "go deeper: the same situation with a complication, a constraint or a detail that changes the right answer",
+    "go broader: a neighbouring situation that another kind of person runs into",
+    "are trickier: the obvious answer would be wrong, or two wishes conflict",
+)
+"""How topics grow out of existing ones (after the in-depth and in-breadth evolving of WizardLM, Xu et al. 2023)."""
+
 _DRY_SHARE = 0.10
 _KNOWN_SHOWN = 40
+_EVOLVED_SHOWN = 10
+_CATEGORIES_SAMPLE = -1
+"""Stands where batches have their number, so that no batch has the key of the request for categories."""
+
 _LONGEST = 400
 _SIMILARITY = 0.90
 _SHINGLE = 3
@@ -46,34 +68,55 @@ _THOUGHTS = re.compile(r"<(think|thinking|thought)>.*?(?:</\1>|\Z)", re.IGNORECA
 _THOUGHTS_END = re.compile(r".*</(?:think|thinking|thought)>", re.IGNORECASE | re.DOTALL)
 
 
-def topics_request(
-    config: Config, context: str, batch: int, count: int, known: Sequence[str], model: str
-) -> ChatRequest:
-    """The request for batch number `batch` (from 0): `count` topics, none of them like the `known` ones shown to it."""
-    shown = random.Random(f"{config.seed}/topics/{batch}").sample(list(known), min(_KNOWN_SHOWN, len(known)))
-    settings = config.topics
+@dataclass(frozen=True, slots=True)
+class TopicBatch:
+    """One batch to ask for; `number` counts from 0 in the run. Where it `evolves`, it grows out of the topics shown."""
+
+    number: int
+    count: int
+    category: str | None = None
+    evolves: bool = False
+
+
+def topics_request(config: Config, context: str, batch: TopicBatch, known: Sequence[str]) -> ChatRequest:
+    """The request for a batch: so many topics, none of them like the `known` ones shown to it, or grown out of them."""
+    chance = random.Random(f"{config.seed}/topics/{batch.number}")
+    most_shown = _EVOLVED_SHOWN if batch.evolves else _KNOWN_SHOWN
     prompt = render(
-        settings.prompt or TOPICS_PROMPT,
+        config.topics.prompt or TOPICS_PROMPT,
         domain=config.domain,
         system_prompt=config.system_prompt,
         context=context,
-        count=count,
-        known=shown,
-        angle=_ANGLES[batch % len(_ANGLES)],
+        count=batch.count,
+        known=chance.sample(list(known), min(most_shown, len(known))),
+        angle=_ANGLES[batch.number % len(_ANGLES)],
+        category=batch.category,
+        evolve=_EVOLUTIONS[batch.number % len(_EVOLUTIONS)] if batch.evolves else "",
     )
-    messages: tuple[Message, ...] = ({"role": "user", "content": prompt},)
+    return planned_topics_request(config, batch.number, ({"role": "user", "content": prompt},))
+
+
+def planned_topics_request(config: Config, number: int, messages: tuple[Message, ...]) -> ChatRequest:
+    """The request for a batch whose messages were rendered when it was planned, here or by an earlier process."""
+    settings, endpoint = config.topics, config.endpoints[config.endpoint_of("topics")]
     key = request_key(
         Stage.TOPICS,
         messages,
         system_prompt=config.system_prompt,
-        model=model,
+        model=endpoint.model,
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
         response_format="text",
-        sample=batch,
-        extra_body=config.endpoints[config.endpoint_of("topics")].extra_body,
+        sample=number,
+        extra_body=endpoint.extra_body,
     )
     return ChatRequest(key, Stage.TOPICS, messages, settings.temperature, settings.max_tokens, "text")
+
+
+def categories_request(config: Config, count: int) -> ChatRequest:
+    """The request for the names of `count` categories of the domain."""
+    prompt = render(CATEGORIES_PROMPT, domain=config.domain, system_prompt=config.system_prompt, count=count)
+    return planned_topics_request(config, _CATEGORIES_SAMPLE, ({"role": "user", "content": prompt},))
 
 
 def read_topic_lines(content: str, *, is_cut: bool = False) -> list[str]:
@@ -108,28 +151,39 @@ def _unquoted(text: str) -> str:
 
 
 class TopicPool:
-    """The topics of a run: refuses repeats, and knows when its source has run dry.
+    """The topics of a run: refuses repeats, and knows when its source has run dry, category by category.
 
-    Near-repeats are refused as well when a model is the source (`near`); a user's file is taken at its word.
+    Near-repeats are refused as well when a model is the source (`near`); a user's file is taken at its word. A source
+    that `evolves` is dry when neither new topics nor ones grown out of the others come any more.
     """
 
-    def __init__(self, *, near: bool) -> None:
+    def __init__(self, *, near: bool, evolves: bool = False) -> None:
         self.topics: list[Topic] = []
         self.refused = 0
+        self._evolves = evolves
+        self._of_category: dict[str | None, list[Topic]] = {}
         self._seen: set[bytes] = set()
         self._index = Deduplicator(_SIMILARITY, shingle=_SHINGLE) if near else None
-        self._poor_batches = 0
+        self._poor_batches: Counter[tuple[str | None, bool]] = Counter()
 
     def __len__(self) -> int:
         return len(self.topics)
 
     def __repr__(self) -> str:
-        return f"<TopicPool topics={len(self)} refused={self.refused} dry={self.is_dry}>"
+        return f"<TopicPool topics={len(self)} refused={self.refused}>"
 
-    @property
-    def is_dry(self) -> bool:
-        """Three batches in a row brought less than a tenth of new topics."""
-        return self._poor_batches >= DRY_BATCHES
+    def of_category(self, category: str | None) -> Sequence[Topic]:
+        """The topics of a category, in the order in which they came."""
+        return self._of_category.get(category, ())
+
+    def is_dry(self, category: str | None = None) -> bool:
+        """Three batches in a row brought less than a tenth of new topics, by every way that there is to ask."""
+        plain_is_dry = self._poor_batches[category, False] >= DRY_BATCHES
+        return plain_is_dry and (not self._evolves or self._poor_batches[category, True] >= DRY_BATCHES)
+
+    def next_evolves(self, category: str | None = None) -> bool:
+        """Whether the next batch shall grow out of what is there, as nothing new comes otherwise."""
+        return self._evolves and self._poor_batches[category, False] >= DRY_BATCHES
 
     def new_among(self, texts: Iterable[tuple[str, str | None]], *, most: int) -> tuple[list[Topic], int]:
         """(the first `most` topics among `texts` that are new, added to the pool; how many were new in all)."""
@@ -149,9 +203,10 @@ class TopicPool:
         """Topics that an earlier process decided on: added as they are."""
         return [self._add(text, category, self._sketch(text)) for text, category in texts]
 
-    def note_batch(self, asked: int, fresh: int) -> None:
+    def note_batch(self, asked: int, fresh: int, category: str | None = None, *, evolves: bool = False) -> None:
         """Keep count of poor batches: `fresh` of `asked` topics were new."""
-        self._poor_batches = self._poor_batches + 1 if fresh < _DRY_SHARE * asked else 0
+        way = (category, evolves)
+        self._poor_batches[way] = self._poor_batches[way] + 1 if fresh < _DRY_SHARE * asked else 0
 
     # An index without entries is false, so it has to be asked whether it is there.
 
@@ -164,6 +219,7 @@ class TopicPool:
     def _add(self, text: str, category: str | None, sketch: Sketch | None) -> Topic:
         topic = Topic(len(self.topics), text, category)
         self.topics.append(topic)
+        self._of_category.setdefault(category, []).append(topic)
         self._seen.add(_digest(text))
         if self._index is not None and sketch is not None:
             self._index.add(str(topic.index), sketch)

@@ -43,7 +43,7 @@ class OtherPrompt:
 
 Prompt = TopicsPrompt | ExamplePrompt | VerdictPrompt | OtherPrompt
 
-_ENCLOSED = re.compile(r"<(instructions|document|context|system_prompt|policy)>\n.*?\n</\1>", re.DOTALL)
+_ENCLOSED = re.compile(r"<(instructions|document|context|system_prompt|policy|examples)>\n.*?\n</\1>", re.DOTALL)
 _COUNTED = re.compile(
     r"\b(\d{1,4})\b(?:[ \t]+[\w',-]+){0,7}?[ \t]+"
     r"(?:topics?|scenarios?|situations?|ideas|themes|seeds|subjects|questions)\b",
