@@ -1,6 +1,6 @@
 """How much of a rate limit is used, against servers that enforce it in different ways, in virtual time.
 
-    python benchmarks/limits.py [--seconds 240] [--only NAME] [--json]
+    python benchmarks/limits.py [--only NAME] [--json]
 
 Each row is an endpoint of ours (limits, breaker, retries: the real code) against a simulated server on a clock that
 jumps. Nothing sleeps and nothing is sent, so a row takes seconds for minutes of traffic, and is the same every time.
@@ -37,7 +37,11 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A server, and what the client is told. Limits are per minute; `declared` scales what the client is told."""
+    """A server, and what the client is told. Limits are per minute; `declared` scales what the client is told.
+
+    `charges` tokens: `actual` (the completion when it is there), `reserved` (prompt + max_tokens when it admits), or
+    `refunded` (reserved, and what was not used given back). `changes` is (when, to what share of its limits).
+    """
 
     name: str
     kind: str = "bucket"
@@ -49,18 +53,24 @@ class Scenario:
     headers: bool = True
     declared: float | None = 1.0
     hint: float | None = 1.0
+    names_limit: bool = True
+    phase_s: float = 0.0
     latency_s: float = 1.0
+    refusal_s: float = 0.02
     completion_tokens: int = 150
     max_in_flight: int = 512
     away: tuple[float, float] | None = None
+    changes: tuple[float, float] | None = None
     slots: int | None = None
+    span: tuple[float, float] = (300.0, 120.0)
+    """(seconds, from when on it is taken to be steady)."""
 
 
 class Counter:
     """One limit of a server: bucket (refilled all the time), fixed window, or sliding window."""
 
-    def __init__(self, limit: float, period_s: float, kind: str) -> None:
-        self.limit, self.period_s, self.kind = limit, period_s, kind
+    def __init__(self, limit: float, period_s: float, kind: str, phase_s: float = 0.0) -> None:
+        self.limit, self.period_s, self.kind, self.phase_s = limit, period_s, kind, phase_s
         self.level, self.as_of = limit, 0.0
         self.events: deque[tuple[float, float]] = deque()
 
@@ -68,7 +78,7 @@ class Counter:
         """What can be charged now."""
         if self.kind == "bucket":
             self.level = min(self.limit, self.level + (now - self.as_of) * self.limit / self.period_s)
-        elif self.kind == "fixed" and int(now / self.period_s) != int(self.as_of / self.period_s):
+        elif self.kind == "fixed" and self._window(now) != self._window(self.as_of):
             self.level = self.limit
         elif self.kind == "sliding":
             while self.events and self.events[0][0] <= now - self.period_s:
@@ -76,8 +86,20 @@ class Counter:
         self.as_of = now
         return self.level
 
+    def _window(self, now: float) -> int:
+        return int((now + self.phase_s) / self.period_s)
+
+    def window_left_s(self, now: float) -> float:
+        """Seconds until a fixed window ends."""
+        return self.period_s - (now + self.phase_s) % self.period_s
+
+    def scale(self, share: float, now: float) -> None:
+        """Go on with another limit."""
+        self.level = self.room(now) + (share - 1) * self.limit
+        self.limit *= share
+
     def charge(self, amount: float, now: float) -> None:
-        """Take `amount`, even below zero."""
+        """Take `amount`, even below zero; less than nothing gives it back."""
         self.room(now)
         self.level -= amount
         if self.kind == "sliding":
@@ -91,7 +113,7 @@ class Counter:
         if self.kind == "bucket":
             return missing * self.period_s / self.limit
         if self.kind == "fixed":
-            return self.period_s - now % self.period_s
+            return self.window_left_s(now)
         freed = 0.0
         for when, charged in self.events:
             freed += charged
@@ -110,6 +132,7 @@ class Server:
     failed: int = 0
     answered: int = 0
     open: int = 0
+    has_changed: bool = False
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     requests: Counter | None = None
     tokens: Counter | None = None
@@ -117,8 +140,8 @@ class Server:
     def __post_init__(self) -> None:
         one = self.scenario
         scale = one.period_s / 60
-        self.requests = Counter(one.rpm * scale, one.period_s, one.kind) if one.rpm else None
-        self.tokens = Counter(one.tpm * scale, one.period_s, one.kind) if one.tpm else None
+        self.requests = Counter(one.rpm * scale, one.period_s, one.kind, one.phase_s) if one.rpm else None
+        self.tokens = Counter(one.tpm * scale, one.period_s, one.kind, one.phase_s) if one.tpm else None
 
     async def post(self, body: bytes) -> HttpAnswer:  # noqa: ARG002 - what is asked does not matter here
         """Admit or refuse on arrival; answer after the latency."""
@@ -127,8 +150,12 @@ class Server:
             self.failed += 1
             raise TransientFailure("connection refused", kind="connect", connected=False)
         completion = max(1, round(self.chance.gauss(one.completion_tokens, one.completion_tokens / 5)))
-        reserved = PROMPT_TOKENS + MAX_TOKENS if one.charges == "reserved" else PROMPT_TOKENS
-        self._admit(reserved, now)
+        reserved = PROMPT_TOKENS if one.charges == "actual" else PROMPT_TOKENS + MAX_TOKENS
+        self._change(now)
+        if (refusal := self._refusal(reserved, now)) is not None:
+            self.rejected.append(now)
+            await anyio.sleep(one.refusal_s)
+            raise refusal
         used = PROMPT_TOKENS + completion
         self.accepted.append((now, reserved if one.charges == "reserved" else used))
         headers = self._headers(now)
@@ -137,8 +164,8 @@ class Server:
             await anyio.sleep(one.latency_s * self.chance.uniform(0.8, 1.2))
         finally:
             self.open -= 1
-        if one.charges == "actual" and self.tokens:
-            self.tokens.charge(completion, asyncio.get_running_loop().time())
+        if one.charges != "reserved" and self.tokens:
+            self.tokens.charge(used - reserved, asyncio.get_running_loop().time())
         self.answered += 1
         return HttpAnswer(
             chat_body("{}", prompt_tokens=PROMPT_TOKENS, completion_tokens=completion), headers, one.latency_s
@@ -150,11 +177,19 @@ class Server:
     async def aclose(self) -> None:
         """Nothing is held."""
 
-    def _admit(self, tokens: float, now: float) -> None:
+    def _change(self, now: float) -> None:
+        if self.scenario.changes and not self.has_changed and now >= self.scenario.changes[0]:
+            self.has_changed = True
+            for counter in (self.requests, self.tokens):
+                if counter is not None:
+                    counter.scale(self.scenario.changes[1], now)
+
+    def _refusal(self, tokens: float, now: float) -> RateLimited | None:
+        """Why a request is not admitted; None when it is, and charged."""
         one = self.scenario
         if one.slots is not None and self.open >= one.slots:
-            self.rejected.append(now)
-            raise RateLimited("HTTP 429: too many concurrent requests", hint_s=self._hint(1.0))
+            words = "too many concurrent requests" if one.names_limit else "Too Many Requests"
+            return RateLimited(f"HTTP 429: {words}", hint_s=self._hint(1.0))
         waits = [
             (counter.wait_s(amount, now), kind)
             for counter, amount, kind in ((self.requests, 1.0, "requests"), (self.tokens, tokens, "tokens"))
@@ -162,14 +197,15 @@ class Server:
         ]
         wait_s, kind = max(waits, default=(0.0, ""))
         if wait_s > 0:
-            self.rejected.append(now)
             if one.counts_rejected and self.requests:
                 self.requests.charge(1.0, now)
-            raise RateLimited(f"HTTP 429: Rate limit reached for {kind}", hint_s=self._hint(wait_s))
+            words = f"Rate limit reached for {kind}" if one.names_limit else "Too Many Requests"
+            return RateLimited(f"HTTP 429: {words}", hint_s=self._hint(wait_s))
         if self.requests:
             self.requests.charge(1.0, now)
         if self.tokens:
             self.tokens.charge(tokens, now)
+        return None
 
     def _hint(self, wait_s: float) -> float | None:
         return None if self.scenario.hint is None else wait_s * self.scenario.hint
@@ -182,7 +218,7 @@ class Server:
                 fields[f"x-ratelimit-limit-{name}"] = f"{counter.limit * 60 / counter.period_s:.0f}"
                 fields[f"x-ratelimit-remaining-{name}"] = f"{max(0.0, room) * 60 / counter.period_s:.0f}"
                 reset_s = (
-                    counter.period_s - now % counter.period_s
+                    counter.window_left_s(now)
                     if counter.kind == "fixed"
                     else (counter.limit - room) * counter.period_s / counter.limit
                 )
@@ -226,6 +262,8 @@ def simulate(one: Scenario, seconds: float, steady_from: float) -> Result:
     endpoint = Endpoint("simulated", settings, server, give_up_after_s=3600, seed=1)
     lost = run_in_virtual_time(_drive, endpoint, one, seconds)
     limit, in_tokens = binding(one)
+    if one.changes and one.changes[0] <= steady_from:
+        limit *= one.changes[1]
     amounts = [(when, amount if in_tokens else 1.0) for when, amount in server.accepted]
     steady = sum(amount for when, amount in amounts if steady_from <= when < seconds)
     late = sum(steady_from <= when < seconds for when in server.rejected)
@@ -290,35 +328,91 @@ def matrix() -> list[Scenario]:
         replace(told, name="rejected calls count", counts_rejected=True),
         replace(told, name="told, no headers", headers=False),
         Scenario("told, no headers, tokens actual", charges="actual", headers=False),
-        replace(told, name="declared 20 % too high", declared=1.2, headers=False),
-        Scenario("tokens declared 20 % too high", declared=1.2, headers=False, charges="actual"),
-        Scenario("not told, headers, reserved", declared=None),
-        Scenario("not told, headers, actual", declared=None, charges="actual"),
-        replace(told, name="not told, no headers, bucket", declared=None, headers=False),
-        replace(told, name="not told, no headers, fixed", declared=None, headers=False, kind="fixed"),
-        replace(told, name="not told, no headers, sliding", declared=None, headers=False, kind="sliding"),
-        replace(told, name="not told, no hint, bucket", declared=None, headers=False, hint=None),
+        *_charging_unseen(),
+        *_declared_too_high(),
+        *_not_told(),
+        Scenario("no limits, 512 slots", rpm=None, tpm=None, declared=None, headers=False),
+        Scenario("64 slots, 429 above", rpm=None, tpm=None, declared=None, headers=False, slots=64),
+        Scenario("64 slots, plain 429", rpm=None, tpm=None, declared=None, headers=False, slots=64, names_limit=False),
+        replace(told, name="away for 30 s", away=(60.0, 90.0)),
     ]
-    for kind in ("bucket", "fixed"):
-        small = Scenario("", kind, rpm=300.0, tpm=None, declared=None, headers=False)
+    return rows
+
+
+def _charging_unseen() -> list[Scenario]:
+    """Limits that are told; that tokens are charged as prompt + max_tokens is not."""
+    one = Scenario("", headers=False, span=(300.0, 60.0))
+    return [
+        replace(one, name="reserved unseen, bucket"),
+        replace(one, name="reserved unseen, fixed, off phase", kind="fixed", phase_s=45.0),
+        replace(one, name="reserved unseen, sliding", kind="sliding"),
+        replace(one, name="reserved unseen, bucket 10 s", period_s=10.0),
+        replace(one, name="reserved unseen, plain 429", names_limit=False),
+        replace(one, name="reserved unseen, plain 429, 1 s", names_limit=False, period_s=1.0),
+        replace(one, name="reserved unseen, 8 s latency", latency_s=8.0),
+        replace(one, name="refunded unseen, bucket", charges="refunded"),
+        replace(one, name="refunded unseen, bucket 10 s", charges="refunded", period_s=10.0),
+    ]
+
+
+def _declared_too_high() -> list[Scenario]:
+    """By 20 %, in requests and in tokens; a bucket of a minute takes five to run dry."""
+    one = Scenario("", declared=1.2, headers=False, tpm=None, span=(700.0, 420.0))
+    tokens = replace(one, charges="actual", rpm=None, tpm=600_000.0)
+    rows = []
+    for name, base in (("requests", one), ("tokens", tokens)):
+        rows += [
+            replace(base, name=f"{name} told 20 % high, bucket"),
+            replace(base, name=f"{name} told 20 % high, sliding", kind="sliding"),
+            replace(base, name=f"{name} told 20 % high, fixed", kind="fixed", phase_s=20.0),
+            replace(base, name=f"{name} told 20 % high, bucket 5 s", period_s=5.0, span=(420.0, 60.0)),
+            replace(base, name=f"{name} told 20 % high, bucket 1 s", period_s=1.0, span=(420.0, 60.0)),
+            replace(base, name=f"{name} told 20 % high, second", kind="fixed", period_s=1.0, span=(420.0, 60.0)),
+        ]
+    rows.append(replace(tokens, name="tokens told 20 % high, reserved", charges="reserved"))
+    return rows
+
+
+def _not_told() -> list[Scenario]:
+    """Nothing is declared: the headers tell it, or refusals alone."""
+    seen = Scenario("", declared=None, span=(300.0, 10.0))
+    told_by_429 = replace(seen, headers=False, tpm=None, span=(300.0, 60.0))
+    rows = [
+        replace(seen, name="not told, headers, reserved"),
+        replace(seen, name="not told, headers, actual", charges="actual"),
+        replace(seen, name="not told, headers, fixed", kind="fixed", phase_s=30.0),
+        replace(seen, name="not told, headers, sliding", kind="sliding"),
+        replace(told_by_429, name="not told, tokens reserved", tpm=600_000.0),
+        replace(told_by_429, name="not told, tokens actual", tpm=300_000.0, charges="actual"),
+        replace(told_by_429, name="not told, 8 s latency", latency_s=8.0),
+        replace(told_by_429, name="not told, plain 429", names_limit=False),
+        replace(told_by_429, name="not told, rejected calls count", counts_rejected=True),
+        replace(told_by_429, name="not told, limit doubles", changes=(120.0, 2.0), span=(600.0, 420.0)),
+        replace(told_by_429, name="not told, limit halves", changes=(120.0, 0.5), span=(600.0, 240.0)),
+    ]
+    for name, kind, period_s in (
+        ("bucket 60 s", "bucket", 60.0),
+        ("bucket 10 s", "bucket", 10.0),
+        ("bucket 1 s", "bucket", 1.0),
+        ("fixed 60 s", "fixed", 60.0),
+        ("sliding 60 s", "sliding", 60.0),
+        ("per second", "fixed", 1.0),
+    ):
+        one = replace(told_by_429, kind=kind, period_s=period_s)
+        rows += [replace(one, name=f"not told, {name}"), replace(one, name=f"not told, no hint, {name}", hint=None)]
+    for kind in ("bucket", "fixed", "sliding"):
+        small = replace(told_by_429, kind=kind, rpm=300.0, phase_s=20.0, span=(600.0, 60.0))
         rows += [
             replace(small, name=f"300 RPM {kind}, no hint", hint=None),
             replace(small, name=f"300 RPM {kind}, hint / 100", hint=0.01),
             replace(small, name=f"300 RPM {kind}, hint x 100", hint=100.0),
         ]
-    rows += [
-        Scenario("no limits, 512 slots", rpm=None, tpm=None, declared=None, headers=False),
-        Scenario("64 slots, 429 above", rpm=None, tpm=None, declared=None, headers=False, slots=64),
-        replace(told, name="away for 30 s", away=(60.0, 90.0)),
-    ]
     return rows
 
 
 def main() -> None:
     """Print the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=300)
-    options.add_argument("--steady-from", type=float, default=120)
     options.add_argument("--only", default="")
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
@@ -328,7 +422,7 @@ def main() -> None:
     for one in matrix():
         if chosen.only not in one.name:
             continue
-        result = simulate(one, chosen.seconds, chosen.steady_from)
+        result = simulate(one, *one.span)
         results.append(asdict(result))
         if not chosen.json:
             ramp = f"{result.ramp_s:.0f} s" if result.ramp_s is not None else "-"

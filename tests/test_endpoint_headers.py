@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.endpoint.headers import DAY_S, MINUTE_S, LimitWindow, SeenLimits, read_limits, seconds_until
+from synth_async.endpoint.headers import (
+    DAY_S,
+    MINUTE_S,
+    LimitWindow,
+    RefusedLimit,
+    SeenLimits,
+    read_limits,
+    read_refusal,
+    seconds_until,
+)
 
 _NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 _NOW_S = _NOW.timestamp()
@@ -236,3 +245,33 @@ def test_moments_come_back(ahead_s: int, zone_h: int) -> None:
         str(int(moment.timestamp() * 1000)),
     ):
         assert _until(written) == pytest.approx(ahead_s)
+
+
+# --- the words of a refusal ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "Rate limit reached for m on tokens per min (TPM): Limit 30000, Used 29,500, Requested 562. Try in 9ms.",
+            RefusedLimit("tokens", 30_000, 562),
+        ),
+        ("on requests per minute (RPM): Limit 30, Used 30, Requested 1", RefusedLimit("requests", 30, 1)),
+        ("on tokens per min (TPM): Limit 1,000,000", RefusedLimit("tokens", 1_000_000, None)),
+        ("on tokens per day (TPD): Limit 500000, Used 499000, Requested 1200", None),
+        ("Too Many Requests", None),
+        ("on tokens per min: Limit 0", None),
+        ("", None),
+    ],
+)
+def test_a_refusal_names_its_limit_in_words(message: str, expected: RefusedLimit | None) -> None:
+    """The limit per minute and what was asked of it; not one per day."""
+    assert read_refusal(message) == expected
+
+
+@given(st.text())
+def test_any_words_are_read_or_passed_over(message: str) -> None:
+    """No text of a server is an error."""
+    found = read_refusal(message)
+    assert found is None or found.limit > 0

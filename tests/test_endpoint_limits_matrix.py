@@ -44,10 +44,11 @@ def test_a_told_limit_is_used_and_not_passed(kind: str, charges: str) -> None:
 
 @pytest.mark.parametrize("charges", ["reserved", "actual"])
 def test_headers_are_not_needed_where_limits_are_told(charges: str) -> None:
-    """Except that a server which charges max_tokens without saying so is found out by its refusals: 3 % at most."""
+    """A server that charges max_tokens without saying so is found out by its first refusals, and used as any other."""
     result = _run(replace(_tokens(charges), headers=False), 120, 60)
-    assert result.used >= (0.985 if charges == "actual" else 0.9)
-    assert result.refused < (0.002 if charges == "actual" else 0.03)
+    assert 0.985 <= result.used <= 1.0
+    assert result.refused < 0.002
+    assert result.attempts < 1.03
 
 
 @pytest.mark.parametrize("kind", ["bucket", "fixed"])
@@ -62,11 +63,11 @@ def test_a_request_limit_per_second_is_used(kind: str) -> None:
 @pytest.mark.parametrize("charges", ["reserved", "actual"])
 @pytest.mark.parametrize("kind", ["bucket", "fixed"])
 def test_a_token_limit_per_second_is_used(kind: str, charges: str) -> None:
-    """At least 85 % of it, with half a per cent of refusals at most: a second holds few requests."""
+    """At least 90 % of it, with 0.4 % of refusals at most: a second holds few requests. A bucket gives 98.5 %."""
     one = Scenario("per second", kind, 1.0, charges=charges, headers=False)
     result = _run(one, 300, 120)
-    assert 0.85 <= result.used <= 1.0
-    assert result.refused <= 0.005
+    assert (0.985 if kind == "bucket" else 0.9) <= result.used <= 1.0
+    assert result.refused <= 0.004
 
 
 def test_a_slow_server_is_used_as_well() -> None:
@@ -98,7 +99,7 @@ def test_refusals_that_count_are_no_spiral() -> None:
 def test_a_limit_declared_too_high_is_found(one: Scenario) -> None:
     """By 20 %: the rate converges, less than one per cent is refused, and most of the limit is used."""
     result = _run(replace(one, declared=1.2, headers=False), 420, 180)
-    assert (0.9 if one.tpm is None else 0.75) <= result.used <= 1.0
+    assert 0.93 <= result.used <= 1.02
     assert 0 < result.refused < 0.01
     assert result.attempts < 1.1
 
@@ -116,7 +117,7 @@ def test_limits_in_headers_are_enough(charges: str) -> None:
 
 
 @pytest.mark.parametrize("hint", [1.0, pytest.param(None, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["bucket", "fixed"])
+@pytest.mark.parametrize("kind", _KINDS)
 def test_limits_that_nobody_tells_are_found(kind: str, hint: float | None) -> None:
     """At least 85 % of them, and at most 1.3 requests for an answer."""
     one = replace(_TOLD, kind=kind, rpm=600.0, declared=None, headers=False, hint=hint)
@@ -126,13 +127,40 @@ def test_limits_that_nobody_tells_are_found(kind: str, hint: float | None) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_limit_that_changes_is_found_again(share: float) -> None:
+    """Where nobody tells it: five minutes later at least 85 % of the new one is used, and few requests are refused."""
+    one = replace(_TOLD, rpm=600.0, declared=None, headers=False, changes=(120.0, share))
+    result = _run(one, 600, 420)
+    assert 0.85 <= result.used <= 1.05
+    assert result.refused < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("charges", ["reserved", "actual"])
+def test_token_limits_that_nobody_tells_are_found(charges: str) -> None:
+    """By requests as well as by tokens: at least 85 %, and at most 1.3 requests for an answer."""
+    result = _run(replace(_tokens(charges), declared=None, headers=False), 300, 60)
+    assert result.used >= 0.85
+    assert result.attempts <= 1.3
+
+
+@pytest.mark.slow
+def test_a_small_limit_of_a_slow_server_is_found() -> None:
+    """Slots are no limit where a refusal has told a rate: eight seconds for an answer change nothing."""
+    result = _run(replace(_TOLD, rpm=600.0, latency_s=8.0, declared=None, headers=False), 300, 120)
+    assert result.used >= 0.85
+    assert result.attempts <= 1.3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one.name for one in matrix() if one.name.startswith("300 RPM")])
 def test_a_small_limit_with_wrong_hints_neither_stalls_nor_storms(name: str) -> None:
-    """Hints that are missing, a hundred times too short or too long: 60 % are used, at most 1.5 requests an answer."""
+    """Hints that are missing, a hundred times too short or too long: 70 % are used, at most 1.05 requests an answer."""
     one = next(one for one in matrix() if one.name == name)
     result = _run(one, 600, 120)
-    assert result.used >= 0.6
-    assert result.attempts <= 1.5
+    assert result.used >= 0.7
+    assert result.attempts <= 1.05
 
 
 def test_an_endpoint_without_limits_is_filled() -> None:

@@ -1,8 +1,10 @@
-"""What an endpoint says about its limits in the headers of an answer, in every form that providers use.
+"""What an endpoint says about its limits, in every form that providers use: in headers, and in the words of a 429.
 
     OpenAI, Azure, Groq, Together   x-ratelimit-{limit,remaining,reset}-{requests,tokens}
     Cerebras                        x-ratelimit-{limit,remaining,reset}-{requests-day,tokens-minute}
     Anthropic                       anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}
+
+    OpenAI, Azure, Groq, in the words of a 429: on tokens per min (TPM): Limit 30000, Used 29500, Requested 562
 
 Resets are durations (`6m0s`, `17ms`, `1.5`), RFC 3339 or HTTP dates, or Unix times; limits may be -1 for none.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["LimitWindow", "SeenLimits", "read_limits", "seconds_until"]
+__all__ = ["LimitWindow", "RefusedLimit", "SeenLimits", "read_limits", "read_refusal", "seconds_until"]
 
 DAY_S = 86_400.0
 MINUTE_S = 60.0
@@ -27,6 +29,12 @@ _EARLIEST_UNIX_TIME = 1e9
 _NAME = re.compile(
     rb"(?:x-ratelimit-(limit|remaining|reset)-(requests|tokens)(?:-(day|hour|minute))?"
     rb"|anthropic-ratelimit-(requests|tokens)-(limit|remaining|reset))$"
+)
+
+_IN_WORDS = re.compile(
+    r"\b(?P<kind>requests|tokens) per min(?:ute)?\b.{0,12}?limit:? (?P<limit>\d[\d,]*)"
+    r"(?:.{0,40}?requested:? (?P<requested>\d[\d,]*))?",
+    re.IGNORECASE,
 )
 
 
@@ -46,6 +54,29 @@ class SeenLimits:
 
     requests: LimitWindow | None = None
     tokens: LimitWindow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLimit:
+    """What a 429 says in words: the limit per minute that was met, and how much of it the request asked for."""
+
+    kind: str
+    limit: float
+    requested: float | None
+
+    @property
+    def as_seen(self) -> SeenLimits:
+        """The limit as headers would tell it."""
+        window = LimitWindow(self.limit, period_s=MINUTE_S)
+        return SeenLimits(window, None) if self.kind == "requests" else SeenLimits(None, window)
+
+
+def read_refusal(message: str) -> RefusedLimit | None:
+    """The figures in the words of a 429; None where they tell none, or none that are per minute."""
+    if (found := _IN_WORDS.search(message)) is None:
+        return None
+    limit, requested = (float(group.replace(",", "")) if group else None for group in found.group("limit", "requested"))
+    return RefusedLimit(found["kind"].lower(), limit, requested) if limit else None
 
 
 def read_limits(raw_headers: Iterable[tuple[bytes, bytes]], *, now_s: float) -> SeenLimits:

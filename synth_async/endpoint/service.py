@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import anyio
 
 from synth_async.config.models import Endpoint as EndpointConfig
+from synth_async.endpoint.accounting import Charge
 from synth_async.endpoint.breaker import Breaker
 from synth_async.endpoint.client import ChatClient, HttpAnswer
 from synth_async.endpoint.failures import failure_of
 from synth_async.endpoint.headers import read_limits
-from synth_async.endpoint.learning import Charge
-from synth_async.endpoint.limits import Limits
+from synth_async.endpoint.limits import Limits, Permit
 from synth_async.endpoint.negotiation import Negotiation
 from synth_async.endpoint.retry import next_delay_s
 from synth_async.endpoint.wire import Dialect, request_body
@@ -280,7 +280,7 @@ class Endpoint:
             keep(answer.body)
             completion = self._read(answer)
             self.negotiation.note_answered(request, dialect)
-            self._note(request, answer, completion, len(body))
+            self._note(request, answer, completion, permit, len(body))
             used = completion.usage.total or None
             return completion
         except RateLimited as limited:
@@ -334,7 +334,9 @@ class Endpoint:
             raise failure_of(malformed.status, answer.headers, answer.body, endpoint=self.name, now_s=time.time())
         raise TransientFailure(str(malformed), kind="body")
 
-    def _note(self, request: ChatRequest, answer: HttpAnswer, completion: Completion, prompt_bytes: int) -> None:
+    def _note(
+        self, request: ChatRequest, answer: HttpAnswer, completion: Completion, permit: Permit, prompt_bytes: int
+    ) -> None:
         self.counts.answered += 1
         self.counts.latency_sum_s += answer.latency_s
         self.counts.prompt_tokens += completion.usage.prompt
@@ -343,7 +345,7 @@ class Endpoint:
         self.breaker.note_answered()
         usage = completion.usage
         charge = Charge(used=usage.total, reserved=usage.prompt + (request.max_tokens or usage.completion))
-        self.limits.note_answered(charge, read_limits(answer.headers.raw, now_s=time.time()))
+        self.limits.note_answered(permit, charge, read_limits(answer.headers.raw, now_s=time.time()))
         self.counts.charged_tokens += charge.reserved if self.limits.accounting.found == "reserved" else charge.used
 
     def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:
