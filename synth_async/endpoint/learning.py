@@ -211,7 +211,10 @@ class RateFinder:
             solid = intake.is_solid and not intake.from_start and (is_near or intake.span_s >= _LONG_S)
             is_first = not self._is_measured and not intake.from_start and intake.span_s <= _AWAY_S
             least = 0.0 if is_first else rate * _DEEPEST_CUT
-            found = max(intake.per_s * (_SOLID if solid else _PROVISIONAL), least)
+            measured = (
+                intake.per_s * _SOLID if solid else max(intake.per_s * _PROVISIONAL, self._per_s_of_a_minute(now))
+            )
+            found = max(measured, least)
         self._rate = max(_SLOWEST, min(rate * _CUT, found))
         self._refused_rate = self._rate if solid else min(self._refused_rate, rate)
         self._is_measured = self._is_measured or solid
@@ -221,12 +224,18 @@ class RateFinder:
 
         Then that had an idle while in it, or one of waiting for a sliding window to forget a burst.
         """
-        steps = [step for step in self._steps if now - step.at <= _LONG_S]
-        if intake.span_s <= _LONG_S or not steps:
+        per_s = self._per_s_of_a_minute(now)
+        if intake.span_s <= _LONG_S or intake.per_s >= _IDLE_BELOW * per_s:
             return intake
-        units, requests = self._units - steps[0].units, self._requests - steps[0].requests
-        minute = Intake(units, requests, _LONG_S, from_start=False)
-        return minute if intake.per_s < _IDLE_BELOW * minute.per_s else intake
+        return Intake(per_s * _LONG_S, intake.requests, _LONG_S, intake.from_start)
+
+    def _per_s_of_a_minute(self, now: float) -> float:
+        """Units per second over the last minute, or as if the time before the start had belonged to it.
+
+        A limit per minute allows no less, however long the server was closed in between.
+        """
+        first = next((step for step in self._steps if now - step.at <= _LONG_S), None)
+        return (self._units - first.units) / _LONG_S if first is not None else 0.0
 
     def _mark(self, now: float) -> None:
         self._marks = [mark for mark in self._marks if now - mark.at <= _RECENT_S and not self._is_from_start]
