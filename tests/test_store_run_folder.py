@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth_async.errors import DiskFailure, RunLocked, UsageError
-from synth_async.store.run_folder import RunFolder, RunLock, read_json, write_atomically
+from synth_async.store.run_folder import (
+    BYTES_PER_EXAMPLE,
+    RunFolder,
+    RunLock,
+    read_json,
+    space_warning,
+    write_atomically,
+)
 
 _HOLDER = """
 import sys
@@ -121,3 +129,43 @@ def test_json_that_is_no_object_is_the_users_to_mend(tmp_path: Path) -> None:
             read_json(path)
     path.write_bytes(b'{"a": 1}')
     assert read_json(path) == {"a": 1}
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_start(tmp_path: Path) -> None:
+    """The guess counts until there is something to measure; then what the folder holds does, the reserve left out."""
+    folder = RunFolder(tmp_path)
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    within, beyond = free // BYTES_PER_EXAMPLE // 2, free // BYTES_PER_EXAMPLE * 2
+    assert space_warning(folder, accepted=0, target=within) is None
+    assert f"for {beyond:,} more examples" in (space_warning(folder, accepted=0, target=beyond) or "")
+    folder.dataset.write_bytes(b"x" * 100_000)
+    (tmp_path / "journal.reserve").write_bytes(b"x" * 1_000_000)
+    assert space_warning(folder, accepted=1_000, target=beyond) is None
+    assert space_warning(folder, accepted=10, target=beyond) is not None
+    assert space_warning(folder, accepted=beyond, target=beyond) is None
+
+
+def test_a_folder_that_cannot_be_asked_gets_no_warning(tmp_path: Path) -> None:
+    """The estimate is a service; what is wrong with the folder is told by whoever opens it."""
+    assert space_warning(RunFolder(tmp_path / "none"), accepted=0, target=10**15) is None
+
+
+def test_a_linked_folder_is_one_folder(tmp_path: Path) -> None:
+    """A lock taken by way of a symbolic link holds the folder itself, and a copy of a held folder is free."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    RunFolder(tmp_path / "link").create()
+    with RunLock(RunFolder(tmp_path / "link").lock):
+        with pytest.raises(RunLocked), RunLock(RunFolder(tmp_path / "run").lock):
+            pass
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        with RunLock(RunFolder(tmp_path / "copy").lock):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_a_disk_failure(tmp_path: Path) -> None:
+    """It is said before anything is sent, with the way out."""
+    (tmp_path / "run").mkdir(mode=0o500)
+    with pytest.raises(DiskFailure, match=r"not writable.*--out"):
+        RunFolder(tmp_path / "run").create()

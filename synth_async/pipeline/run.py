@@ -34,7 +34,7 @@ from synth_async.stages.task_plan import TaskPlan, task_plan
 from synth_async.stages.topics import TopicPool
 from synth_async.store.journal import Journal, open_journal
 from synth_async.store.jsonl import ShadowFile
-from synth_async.store.run_folder import RunFolder, RunLock, read_json, write_atomically
+from synth_async.store.run_folder import RunFolder, RunLock, read_json, space_warning, write_atomically
 
 __all__ = ["Interrupted", "Run", "RunOptions", "Snapshot"]
 
@@ -159,6 +159,8 @@ class Run:
                 await self._write_metrics(planner)
             self.metrics = read_json(self.folder.metrics) or {}
             return
+        if warning := space_warning(self.folder, accepted=planner.accepted, target=config.target):
+            self.on_note(warning)
         try:
             async with open_endpoints(config, self.resolved) as endpoints:
                 self._endpoints = endpoints

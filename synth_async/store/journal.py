@@ -39,7 +39,7 @@ from typing import BinaryIO, Literal
 
 from synth_async.errors import DiskFailure, UsageError
 from synth_async.store.frames import NO_KEY, DamagedFrame, Frame, encode_frame, read_frame, scan_line
-from synth_async.store.reserve import Reserve
+from synth_async.store.reserve import Reserve, is_full, reason
 
 __all__ = ["FORMAT", "Journal", "open_journal", "sync_folder"]
 
@@ -53,8 +53,7 @@ _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _READ_BYTES = 16 * 1024
 _TAIL_BYTES = 64 * 1024
 _NAME = re.compile(r"^journal-(\d{6})\.log$")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FULL_ADVICE = "the disk is full ({}); free some space, then run the same command again"
+_SHORT_WRITE = OSError(errno.ENOSPC, "it took only a part")
 
 # macOS has no fdatasync.
 _sync_bytes = getattr(os, "fdatasync", os.fsync)
@@ -190,7 +189,7 @@ class Journal:
                 _sync_bytes(self._fd)
             except OSError as error:
                 # After a failed sync the kernel may have dropped the pages, and a second one would not mention it.
-                raise self._refuse(f"could not be forced to the disk: {error.strerror}; check the disk") from None
+                raise self._refuse(f"could not be forced to the disk: {reason(error)}; check the disk") from None
 
     def close(self) -> None:
         """Sync (unless `fsync: never`) and close. May be called twice; nothing can be appended afterwards."""
@@ -223,8 +222,8 @@ class Journal:
         try:
             written = os.write(self._fd, line)
         except OSError as error:
-            if error.errno in _FULL:
-                return _FULL_ADVICE.format(error.strerror)
+            if is_full(error):
+                return reason(error)
             raise self._refuse(f"could not be written: {error.strerror}; check the disk") from None
         if written == len(line):
             return None
@@ -233,7 +232,7 @@ class Journal:
             os.ftruncate(self._fd, self._size)
         except OSError as error:
             raise self._refuse(f"could not be cut after a short write: {error.strerror}; check the disk") from None
-        return _FULL_ADVICE.format("it took only part of a frame")
+        return reason(_SHORT_WRITE)
 
     def _refuse(self, what: str) -> DiskFailure:
         """The error to raise; nothing is appended after it. The descriptor stays open, as a sync may use it."""
@@ -255,7 +254,7 @@ class Journal:
             if self._fd is None:
                 self._begin_segment()
         except OSError as error:
-            raise self._refuse(f"could not be opened for writing: {error.strerror}") from None
+            raise self._refuse(f"could not be opened for writing: {reason(error)}") from None
         if self._size > 0:
             return None
         return self._write(encode_frame(Frame(NO_KEY, HEADER, {"format": FORMAT, "writer": self._writer})))

@@ -23,10 +23,12 @@ from types import TracebackType
 from typing import Self
 
 from synth_async.errors import DiskFailure
+from synth_async.store.reserve import reason
 
 __all__ = ["ShadowFile"]
 
 _READ_BYTES = 1 << 20
+_SHORT_WRITE = OSError(errno.ENOSPC, "it took only a part")
 
 
 class ShadowFile:
@@ -116,9 +118,9 @@ class ShadowFile:
             if written != len(line):
                 os.ftruncate(self._fd, self._confirmed)
         except OSError as error:
-            raise DiskFailure(f"{self.path}: could not be written: {error.strerror}") from None
+            raise DiskFailure(f"{self.path}: could not be written: {reason(error)}") from None
         if written != len(line):
-            raise DiskFailure(f"{self.path}: the disk took only part of a line; free some space, then run again")
+            raise DiskFailure(f"{self.path}: could not be written: {reason(_SHORT_WRITE)}")
         self._confirmed += written
         self._unsynced = True
 
@@ -137,7 +139,7 @@ class ShadowFile:
             self._is_made_anew = True
             _copy(earlier, self._fd, self._confirmed)
         except OSError as error:
-            raise DiskFailure(f"{self._anew}: could not be written: {error.strerror}") from None
+            raise DiskFailure(f"{self._anew}: could not be written: {reason(error)}") from None
         finally:
             if self._fd != earlier:
                 os.close(earlier)
@@ -162,7 +164,7 @@ class ShadowFile:
             try:
                 os.fsync(self._fd)
             except OSError as error:
-                raise DiskFailure(f"{self.path}: could not be forced to the disk: {error.strerror}") from None
+                raise DiskFailure(f"{self.path}: could not be forced to the disk: {reason(error)}") from None
 
 
 def _copy(source: int, target: int, size: int) -> None:
@@ -170,4 +172,4 @@ def _copy(source: int, target: int, size: int) -> None:
     for offset in range(0, size, _READ_BYTES):
         piece = os.pread(source, min(_READ_BYTES, size - offset), offset)
         if os.pwrite(target, piece, offset) != len(piece):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise _SHORT_WRITE

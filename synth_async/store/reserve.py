@@ -7,17 +7,29 @@ it, and the next start takes it over.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["RESERVE_BYTES", "Reserve"]
+__all__ = ["RESERVE_BYTES", "Reserve", "is_full", "reason"]
 
 RESERVE_BYTES = 64 * 1024 * 1024
 """At 2.5 KB an answer, room for 25,000 of them: more than can be in flight."""
 
 _LARGEST_SHARE = 8
 """The reserve is at most one part in eight of what is free: on a small disk it may not be what fills it."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no space left, on the disk or in the user's quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, and what to do about it where space is all that is missing."""
+    said = error.strerror or str(error)
+    return f"the disk is full ({said}); free some space, then run the same command again" if is_full(error) else said
 
 
 class Reserve:

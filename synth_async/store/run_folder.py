@@ -27,8 +27,15 @@ from typing import Any, Self
 import orjson
 
 from synth_async.errors import DiskFailure, RunLocked, UsageError
+from synth_async.store.reserve import RESERVE_BYTES, reason
 
-__all__ = ["RunFolder", "RunLock", "read_json", "write_atomically"]
+__all__ = ["RunFolder", "RunLock", "read_json", "space_warning", "write_atomically"]
+
+BYTES_PER_EXAMPLE = 10_000
+"""Disk that an accepted example takes before anything is measured: the task and its prompt 1.5 to 3 KB, its answer and
+verdict 2 to 4, its dataset line 1.5, and the share of those that are dropped."""
+
+_MEASURED_FROM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,27 @@ class RunFolder:
             )
 
 
+def space_warning(folder: RunFolder, *, accepted: int, target: int) -> str | None:
+    """What to say before a run that the disk is probably too small for; None where it has room, or cannot be asked.
+
+    `accepted` examples are in the folder already, and what they took tells what the missing ones will take.
+    """
+    try:
+        held = sum(entry.stat().st_size for entry in os.scandir(folder.path) if entry.name != "journal.reserve")
+        disk = os.statvfs(folder.path)
+    except OSError:
+        return None
+    per_example = held / accepted if accepted >= _MEASURED_FROM else BYTES_PER_EXAMPLE
+    wanted = max(0, target - accepted) * per_example
+    free = disk.f_bavail * disk.f_frsize
+    if wanted + RESERVE_BYTES <= free:
+        return None
+    return (
+        f"{folder.path}: about {wanted / 1e6:,.0f} MB will be needed for {target - accepted:,} more examples,"
+        f" {free / 1e6:,.0f} MB are free; a full disk stops the run, and the same command goes on"
+    )
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when there is no file; raises `UsageError` when it is not one."""
     try:
@@ -101,7 +129,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise DiskFailure(f"{path}: could not be written: {error.strerror}") from None
+        raise DiskFailure(f"{path}: could not be written: {reason(error)}") from None
 
 
 class RunLock:
@@ -115,7 +143,7 @@ class RunLock:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise DiskFailure(f"{self._path}: could not be opened: {error.strerror}") from None
+            raise DiskFailure(f"{self._path}: could not be opened: {reason(error)}") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
