@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth_async.pipeline.frames import answer_frame, decision_frame, manifest_frame, task_frame
-from synth_async.pipeline.journal_state import JournalState, NotePlan, scan
+from synth_async.pipeline.journal_state import JournalState, NotePlan, read_answer, scan
 from synth_async.records import ChatRequest, Drop, DropReason, Stage, Task, Topic, Verdict
-from synth_async.store.frames import Frame
+from synth_async.stages.parsing import MalformedBody, read_completion
+from synth_async.store.frames import Frame, encode_frame
 from synth_async.store.journal import Journal
 
 _TODAY = "today"
@@ -108,6 +109,40 @@ def test_an_answer_counts_where_it_is_a_completion(tmp_path: Path, name: str) ->
         20 + 4 * (b"completion_t" in body and is_completion),
     )
     assert state.spent == {"e": list(usage)}
+
+
+_PARTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _TEXTS,
+        "content": st.one_of(st.none(), _TEXTS, st.integers(), st.just([]), st.just({"usage": {"prompt_tokens": 9}})),
+        "role": st.just("assistant"),
+        "error": st.sampled_from([None, "", "bad", {"message": "m"}]),
+        "finish_reason": st.sampled_from(["stop", "error", None]),
+        "usage": st.one_of(_TEXTS, st.fixed_dictionaries({"prompt_tokens": st.integers(-1, 9)})),
+        "details": st.one_of(_TEXTS, st.just({"content": "c", "usage": {"prompt_tokens": 8}, "error": "e"})),
+    },
+)
+
+
+def _in_order(parts: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    return {name: parts[name] for name in sorted(parts, key=lambda name: order.index(name) if name in order else 99)}
+
+
+@given(_PARTS, _PARTS, _PARTS, st.permutations(["choices", "usage", "message", "content", "details", "error"]), _TEXTS)
+def test_a_scan_reads_answers_as_the_transport_did(
+    top: dict[str, Any], choice: dict[str, Any], message: dict[str, Any], order: list[str], text: str
+) -> None:
+    """Whatever its layout: what the scan makes of an answer is what the transport made of the body."""
+    chosen = _in_order({**choice, "message": _in_order({"role": text, **message}, order)}, order)
+    body = orjson.dumps(_in_order({"model": text, **top, "choices": [chosen]}, order))
+    try:
+        expected = ("e", read_completion(body, fallback_model="").usage)
+    except MalformedBody:
+        with pytest.raises(MalformedBody):
+            read_answer(encode_frame(_answer(1, body)))
+    else:
+        assert read_answer(encode_frame(_answer(1, body))) == expected
 
 
 def test_the_last_completion_of_a_key_wins(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from synth_async.store.frames import Frame, fields_before, read_frame
 from synth_async.store.journal import Journal
 from synth_async.store.places import NOWHERE, Places, Rows
 
-__all__ = ["Decisions", "JournalState", "NotePlan", "scan"]
+__all__ = ["Decisions", "JournalState", "NotePlan", "read_answer", "scan"]
 
 NotePlan = Callable[[str | None, Mapping[str, str]], object]
 """Called with the category and the facets of every planned task, in order: what the plan has used up."""
@@ -45,39 +45,40 @@ class Decisions(Places):
 
     def __init__(self, rows: Rows) -> None:
         super().__init__(rows)
-        self.accepted = 0
-        self.stale = 0
         self._positions = array("Q")
         self._marks = bytearray()
+
+    @property
+    def accepted(self) -> int:
+        """How many accept."""
+        return self._marks.count(_ACCEPTED) + self._marks.count(_ACCEPTED | _STALE)
+
+    @property
+    def stale(self) -> int:
+        """How many were noted as stale."""
+        return self._marks.count(_STALE) + self._marks.count(_ACCEPTED | _STALE)
 
     def note(self, key: bytes, place: int, *, accepted: bool, stale: bool, in_place: bool) -> None:
         """A decision was made; one made `in_place` stands for an earlier one, at that one's position."""
         stays = in_place and key in self
         row = self.put(key, place)
-        if row >= len(self._positions):
-            new = row + 1 - len(self._positions)
+        if row >= len(self._marks):
+            new = row + 1 - len(self._marks)
             self._positions.extend(repeat(NOWHERE, new))
             self._marks.extend(bytes(new))
         if not stays:
             self._positions[row] = place
-        self._mark(row, _ACCEPTED * accepted | _STALE * stale)
+        self._marks[row] = _ACCEPTED * accepted | _STALE * stale
 
     def discard(self, key: bytes) -> None:
         """The task counts as undecided."""
         if key in self:
-            self._mark(self._rows[key], 0)
+            self._marks[self._rows[key]] = 0
         super().discard(key)
 
     def doubt(self, key: bytes) -> None:
         """What was accepted can no longer be read."""
-        row = self._rows[key]
-        self._mark(row, self._marks[row] & ~_ACCEPTED)
-
-    def _mark(self, row: int, marks: int) -> None:
-        earlier = self._marks[row]
-        self.accepted += (marks & _ACCEPTED) - (earlier & _ACCEPTED)
-        self.stale += ((marks & _STALE) - (earlier & _STALE)) // _STALE
-        self._marks[row] = marks
+        self._marks[self._rows[key]] &= ~_ACCEPTED
 
     def _order(self) -> array[int]:
         return self._positions
@@ -171,7 +172,7 @@ def _note_task(state: JournalState, place: int, key: bytes, line: bytes, note_pl
 
 def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
     try:
-        endpoint, usage = _read_answer(line)
+        endpoint, usage = read_answer(line)
     except MalformedBody:
         return  # an answer in transport's eyes only: it is asked for again
     sums = state.spent.setdefault(endpoint, [0, 0])
@@ -181,8 +182,12 @@ def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: b
     state.answers.put(key, place)
 
 
-def _read_answer(line: bytes) -> tuple[str, Usage]:
-    """Endpoint and usage of an answer. Frame and body are one JSON text where the body stands as it came."""
+def read_answer(line: bytes) -> tuple[str, Usage]:
+    """Endpoint and usage of an answer; raises MalformedBody.
+
+    Frame and body are one JSON text where the body stands as it came. Parsing that as a whole is cheaper than finding
+    out what may be left out of it: a search for a key takes as long.
+    """
     try:
         fields = orjson.loads(line[9:])
     except orjson.JSONDecodeError:  # a body nested as deep as the parser goes

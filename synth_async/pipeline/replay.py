@@ -72,7 +72,7 @@ class Replay:
         self._ledger = ledger
         self._curation = curation
         self._planner = planner
-        self._goes_on = bool(state.stale) or state.accepted < config.target
+        self.goes_on = state.stale > 0 or state.accepted < config.target
 
     def restore_plan(self, pool: TopicPool) -> None:
         """Categories, topics and samples as they were planned."""
@@ -139,7 +139,7 @@ class Replay:
         """Confirm a decision or make it again in its place; False when it has to wait until all others are."""
         frame = self._journal.read(place)
         task = task_of(self._journal.read(self._state.tasks[key]))
-        if self._goes_on and self._is_open(frame) and (not offline or self._has_its_verdict(frame)):
+        if self.goes_on and self._is_open(frame) and (not offline or self._has_its_verdict(frame)):
             return False
         if frame.fields["fp"] == self._ledger.fingerprint and not self._exceeds_target(frame):
             return self._confirm(task, frame)
@@ -166,7 +166,7 @@ class Replay:
             return False
         else:
             self._ledger.confirm_accepted(example, verdict)
-            if self._goes_on:
+            if self.goes_on:
                 self._curation.accept(example, self._curation.sketch(example))
         labels = verdict.labels if verdict else None
         self._planner.note_decided(task, labels, accepted=frame.kind == ACCEPT, live=False)

@@ -145,8 +145,10 @@ class Run:
         earlier = read_json(self.folder.metrics) or {}
         self._restore_counts(earlier)
         planner, curation = Planner(config), Curation(config, read_examples(self.loaded))
-        pool = TopicPool(near=config.topics.file is None, evolves=config.topics.evolve)
         replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
+        # Telling near-repeats apart takes an index of all topics, which a finished run has no use for.
+        near = config.topics.file is None and replay.goes_on
+        pool = TopicPool(near=near, evolves=config.topics.evolve)
         replay.restore_plan(pool)
         replay.run(offline=self.options.offline)
         planner.backlog = len(replay.backlog)

@@ -99,23 +99,28 @@ def read_frame(line: bytes) -> Frame:
 
 
 def fields_before(line: bytes, name: bytes) -> dict[str, Any]:
-    """The fields in front of `name`, what follows not parsed; all of them where there is none of that name.
+    """The fields in front of `name`, what follows not parsed; all of them where that cannot be told (see `_split`).
 
     For a line that `scan_line` has found good.
     """
-    return _split(line[9:-1], b',"' + name + b'":')[0]
+    at = line.find(b',"' + name + b'":')
+    try:
+        fields: dict[str, Any] = orjson.loads(line[9:at] + b"}" if at >= 0 else line[9:])
+    except orjson.JSONDecodeError:
+        fields = orjson.loads(line[9:])
+    return fields
 
 
-def _split(text: bytes, mark: bytes = _BODY_MARK) -> tuple[dict[str, Any], bytes | None]:
-    """The fields in front of a mark, and the bytes behind it: the verbatim body where there is one.
+def _split(text: bytes) -> tuple[dict[str, Any], bytes | None]:
+    """The fields, and the verbatim body where there is one.
 
     A quote inside a JSON string is escaped, so a bare mark is always a key: ours, or that of an object inside a field.
     What stands before the latter has a bracket open, and is no JSON with one brace added.
     """
-    at = text.find(mark)
+    at = text.find(_BODY_MARK)
     while at >= 0:
         try:
-            return orjson.loads(text[:at] + b"}"), text[at + len(mark) : -1]
+            return orjson.loads(text[:at] + b"}"), text[at + len(_BODY_MARK) : -1]
         except orjson.JSONDecodeError:
-            at = text.find(mark, at + 1)
+            at = text.find(_BODY_MARK, at + 1)
     return orjson.loads(text), None

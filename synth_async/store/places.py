@@ -51,9 +51,12 @@ class Places(Mapping[bytes, int]):
         row = self._rows.setdefault(key, len(self._rows))
         places = self._places
         if row >= len(places):
-            places.extend(repeat(NOWHERE, row + 1 - len(places)))
-        self._count += places[row] == NOWHERE
-        places[row] = place
+            places.extend(repeat(NOWHERE, row - len(places)))
+            places.append(place)
+            self._count += 1
+        else:
+            self._count += places[row] == NOWHERE
+            places[row] = place
         return row
 
     def discard(self, key: bytes) -> None:
