@@ -139,7 +139,8 @@ def test_a_disk_that_is_too_small_is_told_before_the_start(tmp_path: Path) -> No
     assert space_warning(folder, accepted=0, target=within) is None
     assert f"for {beyond:,} more examples" in (space_warning(folder, accepted=0, target=beyond) or "")
     folder.dataset.write_bytes(b"x" * 100_000)
-    (tmp_path / "journal.reserve").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "journal.reserve").touch()
+    os.truncate(tmp_path / "journal.reserve", 20_000_000)
     assert space_warning(folder, accepted=1_000, target=beyond) is None
     assert space_warning(folder, accepted=10, target=beyond) is not None
     assert space_warning(folder, accepted=beyond, target=beyond) is None
