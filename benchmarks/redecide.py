@@ -107,14 +107,13 @@ def measured(size: int) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
-    lines = [
-        f"{'step':<9} {'exit':>4} {'wall s':>7} {'CPU s':>6} {'requests':>9} {'planned':>8} {'accepted':>9} {'pending':>8}"
-    ]
+    lines = ["step      exit  wall s  CPU s  requests  planned  accepted  pending"]
     for row in rows:
         metrics = row["metrics"]
+        pending = metrics["rejected"].get("pending_judge", 0)
         lines.append(
-            f"{row['step']:<9} {row['exit_code']:>4} {row['seconds']:>7.1f} {row['cpu_s']:>6.1f}"
-            f" {row['requests']:>9,} {metrics['asked']:>8,} {metrics['accepted']:>9,} {metrics['rejected'].get('pending_judge', 0):>8,}"
+            f"{row['step']:<9} {row['exit_code']:>4} {row['seconds']:>7.1f} {row['cpu_s']:>6.1f} {row['requests']:>9,}"
+            f" {metrics['asked']:>8,} {metrics['accepted']:>9,} {pending:>8,}"
         )
     return "\n".join(lines)
 

@@ -51,7 +51,7 @@ from synth_async.endpoint.simulator.faults import (
 from synth_async.testing import chat_body
 
 _ROOT = Path(__file__).parent.parent
-_PATIENCE_S = 100
+_PATIENCE_S = 300
 _IN_FLIGHT = 16
 _SYNCED_AFTER_S = 0.1
 
@@ -272,7 +272,7 @@ def _rig(folder: Path, mix: FaultMix, *, target: int, seed: int, **changes: Any)
 
 
 def test_a_disturbed_run_loses_nothing_and_pays_for_nothing_twice(tmp_path: Path) -> None:
-    """After a SIGKILL, a stop of two seconds and an INT: exactly N unique ids; only what was in flight is paid again."""
+    """After a SIGKILL, a stop of two seconds and an INT: exactly N unique ids, and only what was in flight paid."""
     with _rig(tmp_path, _MIX, target=60, seed=1) as rig:
         rig.kill(50)
         rig.halt(30)

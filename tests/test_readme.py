@@ -34,3 +34,20 @@ def test_every_exit_code_is_named() -> None:
     """The table of exit codes and the enum agree."""
     rows = re.findall(r"^\| (\d+) \|", README, re.MULTILINE)
     assert [int(row) for row in rows] == [int(code) for code in ExitCode]
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """A promise is as good as its test: each one named is defined in one of the files beside this one."""
+    section = README.split("## What is promised", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", section))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"^(?:async )?def (test_[a-z0-9_]+)\(", sources, re.MULTILINE))
+
+
+def test_every_promise_names_a_test() -> None:
+    """No line of the two tables stands without one."""
+    section = README.split("## What is promised", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    assert len(rows) >= 18
+    assert [row for row in rows if not re.search(r"\| `test_\w+`(, `test_\w+`)* \|$", row)] == []
