@@ -526,6 +526,21 @@ def test_an_answer_is_read_as_it_was_asked_for(tmp_path: Path) -> None:
         assert dataset_of(tmp_path / "run") == first
 
 
+def test_offline_decides_what_was_answered_and_not_decided(tmp_path: Path) -> None:
+    """Answers whose decisions a power loss took are decided offline; what was never answered is left alone."""
+    with scripted_endpoint() as endpoint:
+        tree = config_of(endpoint)
+        drive(tmp_path, tree)
+        journal = tmp_path / "run" / "journal-000001.log"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not re.search(rb'"t":"(accept|reject)"', line[:80])]
+        journal.write_bytes(b"".join(kept))
+        sent = endpoint.count()
+        drive(tmp_path, tree, offline=True)
+        assert len(dataset_of(tmp_path / "run")) == 20
+        assert endpoint.count() == sent
+
+
 # --- what happens to files -----------------------------------------------------------------------
 
 

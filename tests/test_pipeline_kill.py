@@ -304,8 +304,10 @@ def test_a_run_survives_every_kind_of_signal_in_turn(tmp_path: Path) -> None:
 
 
 def test_a_terminated_run_loses_nothing(tmp_path: Path) -> None:
-    """TERM lets the requests in flight finish, answers 130, and every paid answer is in the journal."""
-    with _rig(tmp_path, _MIX, target=40, seed=5) as rig:
+    """TERM lets the requests in flight finish, answers 130, tells it, and every paid answer is in the journal."""
+    tell = "import os; open('told', 'a').write(os.environ['SYNTH_ASYNC_OUTCOME'] + ' ')"
+    with _rig(tmp_path, _MIX, target=40, seed=5, on_finish=[sys.executable, "-c", tell]) as rig:
         rig.signal(25, signal.SIGTERM)
         assert len(rig.endpoint.answered) == answers_in_journal(rig.run).total() >= 10
         rig.finish(40)
+    assert (tmp_path / "told").read_text() == "interrupted finished finished "

@@ -110,8 +110,13 @@ class Replay:
         self._ledger.rejects.settle()
         for key in later:
             self._take_up(key)
-        undecided = (place for key, place in self._state.tasks.items() if key not in self._state.decisions)
-        self.backlog.extend(undecided)
+        for key, place in self._state.tasks.items():
+            if key in self._state.decisions:
+                continue
+            if offline and key in self._state.answers:
+                self._take_up(key)  # answered, and stopped before it was decided: no request is needed for that
+            else:
+                self.backlog.append(place)
 
     def answer(self, key: str) -> tuple[int, Completion] | None:
         """(attempt, completion) that the journal holds for a key, or None: then it has to be asked for."""
