@@ -89,6 +89,21 @@ def test_another_temperature_keeps_the_topics_alone(tmp_path: Path) -> None:
         assert run.metrics["asked"] < 20 + 14
 
 
+def test_categories_of_the_model_go_along_with_their_topics(tmp_path: Path) -> None:
+    """Names of categories that were asked for are not asked for again, and the topics stay in theirs."""
+    with scripted_endpoint() as endpoint:
+        drive(tmp_path, config_of(endpoint, topics={"categories": 2}))
+        sent = endpoint.count()
+        categories = {line["metadata"]["topic"]: line["metadata"]["category"] for line in dataset_of(tmp_path / "run")}
+        assert len(set(categories.values()) - {None}) == 2
+        changed = config_of(endpoint, topics={"categories": 2}, generation={"temperature": 0.2})
+        _fork(tmp_path, changed)
+        assert "topics" not in {asked.kind for asked in endpoint.asked[sent:]}
+        for line in dataset_of(tmp_path / "new"):
+            topic, category = line["metadata"]["topic"], line["metadata"]["category"]
+            assert categories.get(topic, category) == category is not None
+
+
 def test_other_topics_take_nothing_along(tmp_path: Path) -> None:
     """Where the model is asked for other topics, neither they nor the examples about them are taken over."""
     with scripted_endpoint() as endpoint:

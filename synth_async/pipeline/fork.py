@@ -21,7 +21,7 @@ from typing import Any
 from synth_async import __version__
 from synth_async.config import LoadedConfig, fingerprints
 from synth_async.errors import DiskFailure, UsageError
-from synth_async.pipeline.frames import ANSWER, FORK, TOPICS, task_frame, task_of
+from synth_async.pipeline.frames import ANSWER, CATEGORIES, FORK, TOPIC_BATCH, TOPICS, task_frame, task_of
 from synth_async.pipeline.journal_state import JournalState, scan
 from synth_async.records import Example, Message, Stage, Task
 from synth_async.stages.curation import Curation
@@ -35,6 +35,9 @@ from synth_async.store.journal import Journal, open_journal, sync_folder
 from synth_async.store.run_folder import RunFolder, RunLock, read_json
 
 __all__ = ["Forked", "fork_run"]
+
+_OF_TOPICS = (CATEGORIES, TOPIC_BATCH, TOPICS)
+"""Frames that say which topics there are; they refer to each other, so they are taken over together."""
 
 _NO_FINGERPRINT = "forked"
 """Stands where a decision says which config made it: no config's fingerprint, so it is made again."""
@@ -142,15 +145,16 @@ def _take_over_topics(
     listed = {(topic.text, topic.category) for topic in loaded.topics}
     if not is_same and not listed:
         return places
+    for place, key, kind, line in old.scan():
+        if is_same and (kind in _OF_TOPICS or (kind == ANSWER[Stage.TOPICS] and state.answers.get(key) == place)):
+            new.append(read_frame(line))
     for frame in state.topic_batches:
         rows = [(text, category) for text, category in frame.fields["topics"]]
         kept = [row for row in rows if is_same or row in listed]
         for row in kept:
             places[row] = len(places)
-        new.append(Frame(frame.key, TOPICS, {**frame.fields, "topics": kept}))
-    for place, key, kind, line in old.scan():
-        if kind == ANSWER[Stage.TOPICS] and state.answers.get(key) == place and is_same:
-            new.append(read_frame(line))
+        if not is_same:
+            new.append(Frame(frame.key, TOPICS, {**frame.fields, "topics": kept}))
     return places
 
 

@@ -9,6 +9,7 @@ backlog.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from synth_async.config.models import Config
 from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
@@ -16,6 +17,7 @@ from synth_async.pipeline.journal_state import JournalState
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.dedup import Sketch
 from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
 from synth_async.stages.parsing import read_completion
 from synth_async.stages.planner import Planner
@@ -49,6 +51,16 @@ def _has_failed(frame: Frame) -> bool:
 def _was_refused(frame: Frame) -> bool:
     """Whether the endpoint refused the request for an example, so that there is nothing to decide about."""
     return _has_failed(frame) and frame.fields["stage"] == Stage.GENERATE
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A decision made again: accepted where there is no drop. The sketch is what the index takes in then."""
+
+    drop: Drop | None
+    example: Example | None
+    verdict: Verdict | None = None
+    sketch: Sketch | None = None
 
 
 class Replay:
@@ -188,8 +200,8 @@ class Replay:
             if not offline:
                 return False
             pending = Drop(Stage.JUDGE, DropReason.PENDING_JUDGE, "needs a verdict that was never asked for")
-            outcome = (pending, self._example(task), None)
-        self._record(task, *outcome, in_place=True)
+            outcome = _Outcome(pending, self._example(task))
+        self._record(task, outcome, in_place=True)
         return True
 
     def _take_up(self, key: bytes) -> None:
@@ -200,33 +212,32 @@ class Replay:
         if outcome is None:
             self.backlog.append(task_place)
         else:
-            self._record(task, *outcome, in_place=False)
+            self._record(task, outcome, in_place=False)
 
-    def _record(
-        self, task: Task, drop: Drop | None, example: Example | None, verdict: Verdict | None, *, in_place: bool
-    ) -> None:
+    def _record(self, task: Task, outcome: _Outcome, *, in_place: bool) -> None:
+        drop, example, verdict = outcome.drop, outcome.example, outcome.verdict
         if drop is None and example is not None:
             self._ledger.accepted(example, verdict, in_place=in_place)
-            self._curation.accept(example, self._curation.sketch(example))
+            self._curation.accept(example, outcome.sketch)
         elif drop is not None:
             self._ledger.rejected(task, drop, example, verdict, in_place=in_place)
         self._planner.note_decided(task, verdict.labels if verdict else None, accepted=drop is None, live=False)
 
-    def _outcome(self, task: Task) -> tuple[Drop | None, Example | None, Verdict | None] | None:
-        """(drop or None, example, verdict) from the journaled answers, or None when one that is needed is missing."""
+    def _outcome(self, task: Task) -> _Outcome | None:
+        """What the journaled answers come to by today's config, or None when one that is needed is missing."""
         found = self.answer(task.key)
         if found is None:
             return None
         candidate = self._curation.examine(task, found[1])
         if isinstance(candidate, Rejected):
-            return candidate.drop, candidate.example, None
+            return _Outcome(candidate.drop, candidate.example)
         verdict = self.verdict(candidate)
         if verdict is None and self._config.judge is not None:
             return None
         if isinstance(verdict, Drop):
-            return verdict, candidate.example, None
+            return _Outcome(verdict, candidate.example)
         drop = self._curation.admit(candidate, verdict, self._planner)
-        return drop, candidate.example, verdict
+        return _Outcome(drop, candidate.example, verdict, candidate.sketch)
 
     def verdict(self, candidate: Candidate) -> Verdict | Drop | None:
         """The journaled verdict on a candidate; None when there is none, or a malformed one that may be asked again."""

@@ -164,6 +164,7 @@ class TopicPool:
         self._of_category: dict[str | None, list[Topic]] = {}
         self._seen: set[bytes] = set()
         self._index = Deduplicator(_SIMILARITY, shingle=_SHINGLE) if near else None
+        self._restored: list[Topic] = []
         self._poor_batches: Counter[tuple[str | None, bool]] = Counter()
 
     def __len__(self) -> int:
@@ -187,6 +188,7 @@ class TopicPool:
 
     def new_among(self, texts: Iterable[tuple[str, str | None]], *, most: int) -> tuple[list[Topic], int]:
         """(the first `most` topics among `texts` that are new, added to the pool; how many were new in all)."""
+        self._index_restored()
         taken: list[Topic] = []
         fresh = 0
         for text, category in texts:
@@ -201,12 +203,21 @@ class TopicPool:
 
     def restore(self, texts: Iterable[tuple[str, str | None]]) -> list[Topic]:
         """Topics that an earlier process decided on: added as they are."""
-        return [self._add(text, category, self._sketch(text)) for text, category in texts]
+        topics = [self._add(text, category, None) for text, category in texts]
+        self._restored += topics
+        return topics
 
     def note_batch(self, asked: int, fresh: int, category: str | None = None, *, evolves: bool = False) -> None:
         """Keep count of poor batches: `fresh` of `asked` topics were new."""
         way = (category, evolves)
         self._poor_batches[way] = self._poor_batches[way] + 1 if fresh < _DRY_SHARE * asked else 0
+
+    def _index_restored(self) -> None:
+        """Index what was restored, when it is compared for the first time: a run that wants no topics does not pay."""
+        for topic in self._restored:
+            if self._index is not None and (sketch := self._sketch(topic.text)) is not None:
+                self._index.add(str(topic.index), sketch)
+        self._restored.clear()
 
     # An index without entries is false, so it has to be asked whether it is there.
 
