@@ -147,7 +147,8 @@ class ScriptedEndpoint:
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
         if reply.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=reply.status)
-        self.answered.append((asked.name, time.monotonic()))
+        if not reply.fault:
+            self.answered.append((asked.name, time.monotonic()))
         completion = {
             "id": f"chatcmpl-{asked.name}",
             "model": "scripted",
