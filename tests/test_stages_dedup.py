@@ -6,24 +6,14 @@ import random
 from difflib import SequenceMatcher
 from typing import Literal
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
 from synth_async.records import Message
-from synth_async.stages.dedup import (
-    DatasketchIndex,
-    DatasketchSignatures,
-    Deduplicator,
-    LshIndex,
-    RollingSignatures,
-    compared_parts,
-    normalise,
-)
-from synth_async.stages.dedup.index import MAX_CANDIDATES
-from synth_async.stages.dedup.signatures import NUM_PERM, shingle_hash, shingle_size
+from synth_async.stages.dedup import Deduplicator, compared_parts, normalise, unpack
+from synth_async.stages.dedup.signatures import shingle_size
 from synth_async.stages.dedup.verification import LONG_CHARACTERS, article_similarity, indel_similarity
 
 ANY_TEXT = st.text(st.characters(), max_size=300)  # st.characters() gives surrogates too
@@ -44,7 +34,6 @@ TOKENS = [
     "on",
 ]
 PROSE = st.lists(st.sampled_from(TOKENS), min_size=3, max_size=60).map(" ".join)
-LONG_ENOUGH = st.text(min_size=20, max_size=300)
 
 
 def prose(rng: random.Random, words: int, vocabulary: int = 5000) -> str:
@@ -91,65 +80,6 @@ def test_writing_habits_do_not_make_a_new_text(one: str, other: str) -> None:
 def test_digits_accents_and_punctuation_stay() -> None:
     """What carries meaning is compared."""
     assert len({normalise(text) for text in ("pay 10", "pay 11", "pay 10?", "páy 10")}) == 4
-
-
-# --- signatures and index ------------------------------------------------------------------------
-
-
-@given(LONG_ENOUGH, st.integers(1, 2**31), st.sampled_from([None, 3, 5, 8]))
-def test_the_fast_signature_is_bit_equal_to_the_reference(text: str, seed: int, shingle: int | None) -> None:
-    """Given the same shingle hash, whole-array signatures are those of `MinHash.update_batch`."""
-    reference = DatasketchSignatures(seed=seed, shingle=shingle, hashfunc=shingle_hash)(text)
-    assert np.array_equal(RollingSignatures(seed=seed, shingle=shingle)(text), reference)
-
-
-def test_the_signature_of_a_long_text_is_bit_equal_to_the_reference() -> None:
-    """Several blocks of shingles give the same minima as one."""
-    text = prose(random.Random(1), 1000)
-    assert np.array_equal(RollingSignatures()(text), DatasketchSignatures(hashfunc=shingle_hash)(text))
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1)), min_size=1, max_size=60), st.randoms())
-def test_the_compact_index_proposes_what_datasketch_proposes(kinds: list[tuple[int, int]], rng: random.Random) -> None:
-    """`LshIndex` and `MinHashLSH` with the same bands give the same candidates for signatures that share some rows."""
-    bases = np.random.default_rng(1).integers(0, 2**32, (4, NUM_PERM), dtype=np.uint32)
-    compact, reference = LshIndex(), DatasketchIndex()
-    for ordinal, (kind, value) in enumerate(kinds):
-        signature = bases[kind].copy()
-        signature[[rng.randrange(NUM_PERM) for _ in range(60)]] = value
-        assert np.array_equal(compact.candidates(signature), reference.candidates(signature))
-        compact.add(ordinal, signature)
-        reference.add(ordinal, signature)
-        assert np.array_equal(compact.candidates(signature), reference.candidates(signature))
-
-
-def test_the_compact_index_stays_right_while_it_grows() -> None:
-    """After many growths, every signature is still found, alone and shared, as in the reference."""
-    rng = np.random.default_rng(2)
-    signatures = rng.integers(0, 2**32, (600, NUM_PERM), dtype=np.uint32)
-    signatures[::3, :60] = signatures[0, :60]
-    compact, reference = LshIndex(), DatasketchIndex()
-    for ordinal, signature in enumerate(signatures):
-        compact.add(ordinal, signature)
-        reference.add(ordinal, signature)
-    for signature in signatures:
-        assert np.array_equal(compact.candidates(signature), reference.candidates(signature))
-
-
-def test_a_bucket_that_everything_falls_into_is_bounded() -> None:
-    """Beyond the bound the candidates that share the most bands stay, oldest first."""
-    index = LshIndex()
-    rng = np.random.default_rng(3)
-    query = rng.integers(0, 2**32, NUM_PERM, dtype=np.uint32)
-    far = rng.integers(0, 2**32, NUM_PERM, dtype=np.uint32)
-    far[:3] = query[:3]
-    for ordinal in range(MAX_CANDIDATES + 50):
-        index.add(ordinal, far)
-    index.add(MAX_CANDIDATES + 50, query)
-    found = index.candidates(query)
-    assert len(found) == MAX_CANDIDATES
-    assert found[-1] == MAX_CANDIDATES + 50
-    assert found[0] == 0
 
 
 # --- find and add --------------------------------------------------------------------------------
@@ -274,15 +204,15 @@ def test_a_shared_preamble_makes_no_duplicates() -> None:
         dedup.add(str(number), sketch)
 
 
-def test_chinese_near_duplicates_are_found_by_three_grams() -> None:
-    """CJK text is cut into 3-grams, and a few changed characters do not hide a copy."""
+def test_chinese_near_duplicates_are_found_by_two_grams() -> None:
+    """CJK text is cut into 2-grams, and a few changed characters do not hide a copy."""
     rng = random.Random(8)
     text = "".join(chr(rng.randrange(0x4E00, 0x5E00)) for _ in range(120))
     changed = text[:40] + "您好" + text[43:]
     dedup = Deduplicator()
     dedup.add("kept", dedup.sketch([text]))
     match = dedup.find(dedup.sketch([changed]))
-    assert shingle_size(text) == 3
+    assert shingle_size(text) == 2
     assert match is not None
     assert match.similarity > 0.9
 
@@ -357,6 +287,76 @@ def test_texts_can_be_read_back_from_elsewhere() -> None:
     match = dedup.find(dedup.sketch([texts[1] + " and more"]))
     assert match is not None
     assert (match.kept, match.ordinal) == ("key1", 1)
+
+
+@settings(max_examples=40)
+@given(st.lists(PROSE | ANY_TEXT, min_size=1, max_size=12), st.lists(PROSE, max_size=4))
+def test_what_was_packed_and_restored_decides_the_same(kept: list[str], queries: list[str]) -> None:
+    """A deduplicator restored from its records answers every look-up as the one that was filled, then and later."""
+    texts: list[str] = []
+    filled, restored = Deduplicator(text_of=texts.__getitem__), Deduplicator(text_of=texts.__getitem__)
+    records = b""
+    for number, text in enumerate(kept):
+        sketch = filled.sketch([text])
+        texts.append(sketch.text)
+        filled.add(f"{number:016x}", sketch)
+        records += filled.packed(f"{number:016x}", sketch)
+    restored.restore(unpack(records))
+    assert (len(restored), restored.stamp) == (len(filled), filled.stamp)
+    for query in [*kept, *queries]:
+        sketch = filled.sketch([query])
+        match = filled.find(sketch)
+        assert restored.find(restored.sketch([query])) == match
+        if match is None:
+            texts.append(sketch.text)
+            filled.add(query[:4], sketch)
+            restored.add(query[:4], sketch)
+
+
+def test_a_restore_without_a_source_of_texts_is_refused() -> None:
+    """Records hold no texts, so a deduplicator that keeps its own cannot be restored from them."""
+    with pytest.raises(ValueError, match="text_of"):
+        Deduplicator().restore(unpack(b""))
+    assert len(Deduplicator(verify="none")) == 0
+    Deduplicator(verify="none").restore(unpack(b""))
+
+
+def test_a_key_that_does_not_fit_is_refused() -> None:
+    """A record has 16 bytes for the key; a longer one, or one with a NUL, is no silent other key."""
+    dedup = Deduplicator()
+    sketch = dedup.sketch(["text"])
+    for key in ("0" * 17, "é" * 9, "a\0"):
+        with pytest.raises(ValueError, match="packed"):
+            dedup.packed(key, sketch)
+
+
+def test_the_stamp_tells_what_cannot_be_mixed() -> None:
+    """Whatever changes signatures or compared texts changes the stamp; threshold and `indel` or `none` do not."""
+    stamps = [
+        dedup.stamp
+        for dedup in (
+            Deduplicator(),
+            Deduplicator(seed=2),
+            Deduplicator(shingle=3),
+            Deduplicator(fields="user"),
+            Deduplicator(verify="article"),
+        )
+    ]
+    assert len(set(stamps)) == len(stamps)
+    assert Deduplicator(0.9, "none").stamp == stamps[0]
+
+
+def test_only_comparable_lengths_count_towards_the_cap() -> None:
+    """Candidates whose length alone rules them out do not use up the comparisons: the copy behind them is found."""
+    rng = random.Random(12)
+    text = prose(rng, 60)
+    dedup = Deduplicator()
+    for number in range(40):
+        dedup.add(f"long{number}", dedup.sketch([text, text, f"end {number}"]))
+    dedup.add("copy", dedup.sketch([edited(rng, text, 0.08)]))
+    match = dedup.find(dedup.sketch([text]))
+    assert match is not None
+    assert match.kept == "copy"
 
 
 def test_the_system_message_is_not_compared() -> None:

@@ -12,10 +12,13 @@ is no estimate. Pure and streaming: no I/O, memory grows with the kept documents
 
 from synth_async.stages.dedup.engine import Deduplicator, Match, Sketch, TextOf, Verify
 from synth_async.stages.dedup.index import CandidateIndex, DatasketchIndex, LshIndex
-from synth_async.stages.dedup.signatures import DatasketchSignatures, RollingSignatures, SignatureScheme
+from synth_async.stages.dedup.packing import PACKED_BYTES, Packed, unpack
+from synth_async.stages.dedup.signatures import BinSignatures, DatasketchSignatures, SignatureScheme
 from synth_async.stages.dedup.texts import Fields, compared_parts, normalise
 
 __all__ = [
+    "PACKED_BYTES",
+    "BinSignatures",
     "CandidateIndex",
     "DatasketchIndex",
     "DatasketchSignatures",
@@ -23,11 +26,12 @@ __all__ = [
     "Fields",
     "LshIndex",
     "Match",
-    "RollingSignatures",
+    "Packed",
     "SignatureScheme",
     "Sketch",
     "TextOf",
     "Verify",
     "compared_parts",
     "normalise",
+    "unpack",
 ]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import zlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
+from unicodedata import unidata_version
 
 import numpy as np
 import numpy.typing as npt
 
 from synth_async.records import Message
 from synth_async.stages.dedup.index import CandidateIndex, LshIndex, Ordinals
-from synth_async.stages.dedup.signatures import NUM_PERM, RollingSignatures, Signature, SignatureScheme
+from synth_async.stages.dedup.packing import (
+    PACKING,
+    Marks,
+    Packed,
+    exact_hashes_of,
+    keys_of,
+    marks_of,
+    pack,
+)
+from synth_async.stages.dedup.signatures import BANDS, ENTRIES, ROWS, BinSignatures, Signature, SignatureScheme
 from synth_async.stages.dedup.texts import PART_SEPARATOR, Fields, compared_parts, join_parts
 from synth_async.stages.dedup.verification import article_similarity, could_exceed, indel_similarity
 
@@ -24,8 +33,8 @@ Verify = Literal["indel", "article", "jaccard", "none"]
 TextOf = Callable[[int], str]
 """Gives back `Sketch.text` of the document with this ordinal (the order of `add`, from 0)."""
 
-MIN_AGREEMENT = 0.20
-"""Share of equal signature entries below which a candidate is an accident of one band (seen in true pairs: 0.39 up)."""
+MIN_AGREEMENT = 0.24
+"""Share of equal signature entries below which a candidate is an accident of one band (seen in true pairs: 0.25 up)."""
 MAX_VERIFIED = 32
 """Candidates that are compared text by text: the ones that agree most, the oldest first among equals."""
 MIN_CHARACTERS = 20
@@ -61,12 +70,12 @@ class Deduplicator:
     * `jaccard`: agreement of the signatures, an estimate (0.80 here is far stricter than 0.80 by text)
     * `none`: every candidate is a duplicate; `threshold` is not used
 
-    `shingle` is the number of characters in a shingle; by default 5, and 3 for texts that are mostly Chinese, Japanese
+    `shingle` is the number of characters in a shingle; by default 5, and 2 for texts that are mostly Chinese, Japanese
     or Korean. Short texts such as topics (30 to 120 characters) want `Deduplicator(threshold=0.85, shingle=3)`: one
     changed word costs so short a text most of its 5-grams. Texts under 20 characters are only compared exactly.
 
-    Texts of kept documents stay in memory, compressed, unless `text_of` reads them back from elsewhere. `signatures`
-    and `index` put the reference computations in the place of the fast ones.
+    Texts of kept documents stay in memory (UTF-8) unless `text_of` reads them back from elsewhere. `signatures` and
+    `index` put the reference computations in the place of the fast ones.
     """
 
     def __init__(
@@ -84,14 +93,17 @@ class Deduplicator:
         self.threshold = threshold
         self.verify: Verify = verify
         self.fields: Fields = fields
-        self._signature_of = signatures or RollingSignatures(seed=seed, shingle=shingle)
+        self._seed = seed
+        self._shingle = shingle
+        self._signature_of = signatures or BinSignatures(seed=seed, shingle=shingle)
         self._min_characters = max(MIN_CHARACTERS, shingle or 0)
         self._index = LshIndex() if index is None else index
         self._ordinal_of: dict[bytes, int] = {}
         self._keys: list[str] = []
-        self._signatures: Signature = np.zeros((64, NUM_PERM), dtype=np.uint32)
+        self._marks: Marks = np.zeros((64, ENTRIES), dtype=np.uint8)
         self._lengths = array("I")
-        self._texts: list[bytes] | None = [] if text_of is None and verify in {"indel", "article"} else None
+        self._is_by_text = verify in {"indel", "article"}
+        self._texts: list[bytes] | None = [] if text_of is None and self._is_by_text else None
         self._text_of = text_of or self._kept_text
 
     def __len__(self) -> int:
@@ -125,10 +137,16 @@ class Deduplicator:
             return Match(self._keys[exact], exact, 1.0, exact=True)
         if sketch.signature is None or since == len(self):
             return None
+        compared = 0
         for ordinal, agreement in self._likeliest(sketch.signature, since):
+            if self._is_by_text and not could_exceed(self.threshold, len(sketch.text), self._lengths[ordinal]):
+                continue
             similarity = self._similarity(sketch.text, ordinal, agreement)
             if similarity is not None:
                 return Match(self._keys[ordinal], ordinal, similarity, exact=False)
+            compared += 1
+            if compared == MAX_VERIFIED:
+                break
         return None
 
     def add(self, key: str, sketch: Sketch) -> None:
@@ -138,41 +156,75 @@ class Deduplicator:
         self._ordinal_of.setdefault(sketch.exact, ordinal)
         self._lengths.append(len(sketch.text))
         if self._texts is not None:
-            # Level 1 halves chat text in 40 us; level 6 takes a fifth longer for 1 % less.
-            self._texts.append(zlib.compress(sketch.text.encode("utf-8", "surrogatepass"), 1))
-        if ordinal == len(self._signatures):
-            self._signatures.resize((ordinal + ordinal // 4, NUM_PERM), refcheck=False)
+            self._texts.append(sketch.text.encode("utf-8", "surrogatepass"))
+        self._reserve(ordinal + 1)
         if sketch.signature is not None:
-            self._signatures[ordinal] = sketch.signature
+            self._marks[ordinal] = marks_of(sketch.signature)
             self._index.add(ordinal, sketch.signature)
 
-    def _likeliest(self, signature: Signature, since: int) -> list[tuple[int, float]]:
+    @property
+    def stamp(self) -> str:
+        """What packed documents depend on: those of another stamp cannot be restored here."""
+        scheme = type(self._signature_of).__name__
+        text = "as it came" if self.verify == "article" else f"normalised by Unicode {unidata_version}"
+        return (
+            f"packing {PACKING}, {scheme} {BANDS}x{ROWS}, seed {self._seed}, shingle {self._shingle or 'by script'}, "
+            f"fields {self.fields}, text {text}"
+        )
+
+    def packed(self, key: str, sketch: Sketch) -> bytes:
+        """A document that was added, as a record of `PACKED_BYTES` for `restore`; see `packing.pack` for its errors."""
+        return pack(key, sketch.exact, sketch.signature, len(sketch.text))
+
+    def restore(self, records: Packed) -> None:
+        """Keep many documents at once, as `add` in this order does. Raises `ValueError` where that cannot be.
+
+        Their texts have to come from `text_of`, and the index has to be the default one.
+        """
+        if self._texts is not None or not isinstance(self._index, LshIndex):
+            raise ValueError("packed documents hold no texts: give text_of, and leave the index to the default")
+        start = len(self._keys)
+        self._keys += keys_of(records)
+        for ordinal, exact in enumerate(exact_hashes_of(records), start):
+            self._ordinal_of.setdefault(exact, ordinal)
+        self._lengths.extend(records["length"].tolist())
+        self._reserve(start + len(records))
+        self._marks[start : start + len(records)] = records["marks"]
+        signed = np.flatnonzero(records["bands"][:, 0])
+        self._index.restore((signed + start).astype(np.uint32), records["bands"][signed].astype(np.uint32, copy=False))
+
+    def _reserve(self, documents: int) -> None:
+        # A sixteenth more at a time: the new pages have to be zeroed, and that is the longest stall of `add`.
+        if documents > len(self._marks):
+            self._marks.resize((documents + documents // 16, ENTRIES), refcheck=False)
+
+    def _likeliest(self, signature: Signature, since: int) -> Iterator[tuple[int, float]]:
+        """Candidates and how much they agree, the likeliest first, the oldest first among equals."""
         ordinals = self._index.candidates(signature)
         ordinals = ordinals[ordinals >= since] if since else ordinals
         if not len(ordinals):
-            return []
-        agreements = self._agreements(ordinals, signature)
-        likely = np.flatnonzero(agreements >= MIN_AGREEMENT)
-        best = likely[np.argsort(-agreements[likely], kind="stable")[:MAX_VERIFIED]]
-        return list(zip(ordinals[best].tolist(), agreements[best].tolist(), strict=True))
+            return iter(())
+        equal = self._agreeing(ordinals, signature)
+        likely = np.flatnonzero(equal >= MIN_AGREEMENT * ENTRIES)
+        best = likely[np.argsort(-equal[likely], kind="stable")]
+        return zip(ordinals[best].tolist(), (equal[best] / ENTRIES).tolist(), strict=True)
 
-    def _agreements(self, ordinals: Ordinals, signature: Signature) -> npt.NDArray[np.float64]:
-        equal = self._signatures.take(ordinals, axis=0) == signature
-        # 126 fit into a byte, and bytes add up faster than any wider type
-        counts: npt.NDArray[np.uint8] = equal.view(np.uint8).sum(axis=1, dtype=np.uint8)
-        return counts / np.float64(NUM_PERM)
+    def _agreeing(self, ordinals: Ordinals, signature: Signature) -> npt.NDArray[np.int16]:
+        equal = (self._marks.take(ordinals, axis=0) == marks_of(signature)).view(np.uint8)
+        # Bytes add up faster than any wider type, and half of the entries cannot overflow one.
+        halves = equal.reshape(len(ordinals), 2, ENTRIES // 2).sum(axis=2, dtype=np.uint8)
+        counts: npt.NDArray[np.int16] = halves.sum(axis=1, dtype=np.int16)
+        return counts
 
     def _similarity(self, text: str, ordinal: int, agreement: float) -> float | None:
         if self.verify == "none":
             return agreement
         if self.verify == "jaccard":
             return agreement if agreement > self.threshold else None
-        if not could_exceed(self.threshold, len(text), self._lengths[ordinal]):
-            return None
         similarity = indel_similarity if self.verify == "indel" else article_similarity
         return similarity(text, self._text_of(ordinal), self.threshold)
 
     def _kept_text(self, ordinal: int) -> str:
         if self._texts is None:
             raise LookupError(f"no text of document {ordinal} is kept under verify={self.verify!r}")
-        return zlib.decompress(self._texts[ordinal]).decode("utf-8", "surrogatepass")
+        return self._texts[ordinal].decode("utf-8", "surrogatepass")

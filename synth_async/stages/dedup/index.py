@@ -1,8 +1,14 @@
 """The index of band keys: which kept documents share a band of the signature with this one.
 
-`LshIndex` is one open-addressing table in two flat arrays: a band's 64-bit key and the ordinal of the document that has
-it (or of a bucket, where several have). 12 bytes an entry at a load of 0.40 to 0.60 make 0.8 to 1.3 KB a document;
-one dict of integers takes 2.4 to 3.9 KB, datasketch's sets 10 to 12 KB, for the same candidates.
+Theory of operation
+-------------------
+`LshIndex` is a hash table in two flat arrays, a band's 32-bit key and the ordinal of the document that has it (or of a
+bucket of ordinals, where several have). Sixteen slots are one cell: a look-up reads the 64 cells of a document in one
+call. It grows by linear hashing (Litwin 1980): as entries come in, the oldest unsplit cells are split one after the
+other, each into itself and one at the end, so no insertion ever pays for moving the whole table. What does not fit into
+a full cell (half a percent) waits in a dict until its cell is split.
+
+1.3 KB a document; a dict of integers takes 4 to 6 KB, datasketch's sets 12 KB, for the same candidates.
 """
 
 from __future__ import annotations
@@ -15,24 +21,26 @@ import numpy as np
 import numpy.typing as npt
 from datasketch import MinHash, MinHashLSH
 
-from synth_async.stages.dedup.signatures import BANDS, NUM_PERM, ROWS, Signature
+from synth_async.stages.dedup.signatures import BANDS, ENTRIES, ROWS, Signature
 
-__all__ = ["CandidateIndex", "DatasketchIndex", "LshIndex", "Ordinals"]
+__all__ = ["BandKeys", "CandidateIndex", "DatasketchIndex", "LshIndex", "Ordinals", "band_keys"]
 
 Ordinals = npt.NDArray[np.uint32]
 """Positions of kept documents in the order they were added, from 0."""
 
-Keys = npt.NDArray[np.uint64]
-Slots = npt.NDArray[np.int64]
+BandKeys = npt.NDArray[np.uint32]
+"""`BANDS` keys of a document in the last axis; 0 stands for a document without a signature, and is no band's key."""
 
-_COEFFICIENTS = np.random.SeedSequence(0).generate_state(NUM_PERM, np.uint64).reshape(BANDS, ROWS) | np.uint64(1)
+Cells = npt.NDArray[np.int64]
+
+# A seed sequence's stream is the same in all numpy versions.
+_COEFFICIENTS = np.random.SeedSequence(0).generate_state(ENTRIES).reshape(ROWS, BANDS) | np.uint32(1)
 _SHARED = 1 << 31  # a value with this bit names a bucket, the others are ordinals
-_MAX_LOAD = 0.60
-_GROWTH = 1.5
-_FIRST_SLOTS = 512
-_WINDOW = 16  # slots that a probe looks at in one step
-_STEPS = np.arange(_WINDOW)
-_TAIL = 4 * BANDS
+_SLOTS = 16
+_LOAD = 7  # mean entries in a cell; a cell that waits for its split holds up to twice as many
+_FIRST_BITS = 6
+_RESTORED_AT_ONCE = 256
+_MOST_RECENT = 32
 MAX_CANDIDATES = 8192
 """Candidates that a look-up goes on with, those that share the most bands: bounds a bucket that all texts fall into."""
 
@@ -49,35 +57,89 @@ class CandidateIndex(Protocol):
         ...
 
 
+def band_keys(signature: Signature) -> BandKeys:
+    """A 32-bit key per band. Should two bands share one by accident, the signatures' agreement tells them apart."""
+    mixed = signature.reshape(ROWS, BANDS) * _COEFFICIENTS
+    keys: BandKeys = np.add.reduce(mixed, axis=0, dtype=np.uint32)
+    return np.maximum(keys, np.uint32(1), out=keys)
+
+
 class LshIndex:
-    """The default index: compact, in memory, not safe to change from several threads."""
+    """The default index: compact, in memory, not safe to change from several threads.
+
+    The latest documents wait in a small array that a look-up compares with directly: 32 of them go into the table for
+    the price of four.
+    """
 
     def __init__(self) -> None:
-        self._table = _Table(_FIRST_SLOTS)
+        self._table = _Table()
         self._buckets: list[array[int]] = []
+        self._recent = 0
+        self._recent_keys = np.zeros((_MOST_RECENT, BANDS), dtype=np.uint32)
+        self._recent_ordinals = np.zeros(_MOST_RECENT, dtype=np.uint32)
+
+    def __repr__(self) -> str:
+        return f"<LshIndex {self._table!r} buckets={len(self._buckets)} recent={self._recent}>"
 
     def add(self, ordinal: int, signature: Signature) -> None:
-        keys = _band_keys(signature)
-        for slot in self._table.claim(keys, ordinal).tolist():
-            value = int(self._table.values[slot])
+        self._recent_keys[self._recent] = band_keys(signature)
+        self._recent_ordinals[self._recent] = ordinal
+        self._recent += 1
+        if self._recent == _MOST_RECENT:
+            self._flush()
+
+    def restore(self, ordinals: Ordinals, keys: BandKeys) -> None:
+        """Make many documents findable by their band keys (a row each), as `add` in this order does."""
+        self._flush()
+        self._table.expect(keys.size)
+        for start in range(0, len(ordinals), _RESTORED_AT_ONCE):
+            self._enter(ordinals[start : start + _RESTORED_AT_ONCE], keys[start : start + _RESTORED_AT_ONCE])
+
+    def candidates(self, signature: Signature) -> Ordinals:
+        keys = band_keys(signature)
+        values = self._table.look_up(keys)
+        single = [value for value in values if not value & _SHARED]
+        shared = [self._buckets[value ^ _SHARED] for value in values if value & _SHARED]
+        hits = np.flatnonzero(self._recent_keys[: self._recent] == keys)
+        if len(hits):
+            single += self._recent_ordinals[hits // BANDS].tolist()
+        return _most_shared(single, shared)
+
+    def _flush(self) -> None:
+        self._enter(self._recent_ordinals[: self._recent], self._recent_keys[: self._recent])
+        self._recent = 0
+
+    def _enter(self, ordinals: Ordinals, keys: BandKeys) -> None:
+        owners, keys = np.repeat(ordinals, BANDS), keys.ravel()
+        # Equal keys beside each other, the older first: a plain sort of key and number in one integer.
+        order = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
+        order.sort()
+        numbers, keys_in_order = (order & np.uint64(0xFFFFFFFF)).astype(np.intp), order >> np.uint64(32)
+        is_first = np.ones(len(keys), dtype=np.bool_)
+        np.not_equal(keys_in_order[1:], keys_in_order[:-1], out=is_first[1:])
+        first, later = numbers[is_first], numbers[~is_first]
+        # Of equal keys the first claims a place, the others find it taken.
+        self._share(keys[first], owners[first], self._table.claim(keys[first], owners[first]))
+        self._share(keys[later], owners[later], self._table.places(keys[later]))
+
+    def _share(self, keys: BandKeys, ordinals: Ordinals, taken: list[tuple[int, int]]) -> None:
+        """Add ordinals to the buckets of keys that others have already."""
+        for number, place in taken:
+            key, ordinal = int(keys[number]), int(ordinals[number])
+            value = self._table.value(key, place)
             if value & _SHARED:
                 self._buckets[value ^ _SHARED].append(ordinal)
             else:
-                self._table.values[slot] = _SHARED | len(self._buckets)
+                self._table.replace(key, place, _SHARED | len(self._buckets))
                 self._buckets.append(array("I", (value, ordinal)))
-
-    def candidates(self, signature: Signature) -> Ordinals:
-        values = self._table.look_up(_band_keys(signature)).tolist()
-        single = [value for value in values if not value & _SHARED]
-        return _most_shared(single, [self._buckets[value ^ _SHARED] for value in values if value & _SHARED])
 
 
 class DatasketchIndex:
     """The reference index: datasketch's in-memory `MinHashLSH` with the same bands."""
 
     def __init__(self) -> None:
-        self._lsh = MinHashLSH(num_perm=NUM_PERM, params=(BANDS, ROWS))
-        self._permutations = MinHash(num_perm=NUM_PERM, scheme="affine32").permutations
+        self._lsh = MinHashLSH(num_perm=ENTRIES, params=(BANDS, ROWS))
+        self._permutations = MinHash(num_perm=ENTRIES, scheme="affine32").permutations
 
     def add(self, ordinal: int, signature: Signature) -> None:
         self._lsh.insert(ordinal, self._minhash(signature))
@@ -86,87 +148,140 @@ class DatasketchIndex:
         return np.array(sorted(self._lsh.query(self._minhash(signature))), dtype=np.uint32)
 
     def _minhash(self, signature: Signature) -> MinHash:
-        return MinHash(hashvalues=signature, permutations=self._permutations, scheme="affine32")
+        by_band = signature.reshape(ROWS, BANDS).T.ravel()  # datasketch takes neighbours as the rows of a band
+        return MinHash(hashvalues=by_band, permutations=self._permutations, scheme="affine32")
+
+
+_SPILLED = -1
 
 
 class _Table:
-    """Open addressing with linear probing. It never wraps round: the last slots stay empty and end every probe."""
+    """Key -> value by linear hashing. A place is cell x 16 + slot, or `_SPILLED` for a key that waits in the dict."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self) -> None:
+        self._cells = self._low = 1 << _FIRST_BITS  # cells there are, and at the begin of this round of splits
+        self._keys = np.zeros((self._cells, _SLOTS), dtype=np.uint32)
+        self._values = np.zeros((self._cells, _SLOTS), dtype=np.uint32)
         self._entries = 0
-        self._last = 0
-        self._allocate(size)
+        self._spilled: dict[int, int] = {}
+        self._waiting: dict[int, list[int]] = {}
 
-    def look_up(self, keys: Keys) -> npt.NDArray[np.uint32]:
+    def __repr__(self) -> str:
+        return f"entries={self._entries} cells={self._cells} spilled={len(self._spilled)}"
+
+    def expect(self, entries: int) -> None:
+        """Take the size for so many entries at once, as long as there are none."""
+        if not self._entries and entries > _LOAD * self._cells:
+            self._cells = entries // _LOAD
+            self._low = 1 << (self._cells.bit_length() - 1)
+            self._reserve(self._cells)
+
+    def look_up(self, keys: BandKeys) -> list[int]:
         """The values of the keys that are there."""
-        slots = self._slots(keys)
-        found: npt.NDArray[np.uint32] = self.values[slots[self.keys[slots] == keys]]
+        cells, rows, hits = self._hits(keys)
+        found: list[int] = self._values.ravel()[cells[hits >> 4] * _SLOTS + (hits & 15)].tolist()
+        if self._spilled:
+            full = np.flatnonzero(rows[:, -1])
+            found += [self._spilled[key] for key in keys[full].tolist() if key in self._spilled]
         return found
 
-    def claim(self, keys: Keys, value: int) -> Slots:
-        """Put `value` under the keys that are new; gives the slots of the others, whose values stay."""
-        if self._entries + len(keys) > _MAX_LOAD * self._size or self._last >= len(self.keys) - _TAIL // 2:
-            self._grow()
-        slots = self._slots(keys)
-        is_new = self.keys[slots] != keys
-        taken: Slots = slots[~is_new]
-        self._place(slots[is_new], keys[is_new], value)
-        # Two new keys may have wanted the same slot: the last one written has it, the others look again.
-        while len(left := keys[self.keys[slots] != keys]):
-            keys, slots = left, self._slots(left)
-            self._place(slots, keys, value)
+    def places(self, keys: BandKeys) -> list[tuple[int, int]]:
+        """Which of the keys are there, by their numbers, and where."""
+        cells, rows, hits = self._hits(keys)
+        numbers = hits >> 4
+        found = list(zip(numbers.tolist(), (cells[numbers] * _SLOTS + (hits & 15)).tolist(), strict=True))
+        if self._spilled:
+            full = np.flatnonzero(rows[:, -1]).tolist()
+            found += [(number, _SPILLED) for number in full if int(keys[number]) in self._spilled]
+        return found
+
+    def claim(self, keys: BandKeys, values: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
+        """Put the values under the keys that are new; gives `places` of the others, whose values stay."""
+        self._split()  # first, as it moves entries
+        taken = self.places(keys)
+        is_new = np.ones(len(keys), dtype=np.bool_)
+        is_new[[number for number, _ in taken]] = False
+        keys, values = keys[is_new], values[is_new]
+        self._entries += len(keys)
+        while len(keys):
+            keys, values = self._place(keys, values)
         return taken
 
-    def _place(self, slots: Slots, keys: Keys, values: npt.NDArray[np.uint32] | int) -> None:
-        self.keys[slots] = keys
-        self.values[slots] = values
-        self._entries += len(slots)  # a slot wanted twice counts twice: the table grows that little earlier
-        self._last = max(self._last, int(slots.max(initial=0)))
+    def value(self, key: int, place: int) -> int:
+        return self._spilled[key] if place == _SPILLED else int(self._values[place >> 4, place & 15])
 
-    def _slots(self, keys: Keys) -> Slots:
-        """Where each key stands, or the empty slot (its key is 0) where it would go."""
-        slots = self._homes(keys)
-        window = self.keys[slots[:, None] + _STEPS]
-        ends = (window == keys[:, None]) | (window == 0)
-        slots += ends.argmax(axis=1)
-        for late in np.flatnonzero(~ends.any(axis=1)).tolist():
-            slots[late] = self._probe(keys[late], int(slots[late]) + _WINDOW)
-        return slots
+    def replace(self, key: int, place: int, value: int) -> None:
+        if place == _SPILLED:
+            self._spilled[key] = value
+        else:
+            self._values[place >> 4, place & 15] = value
 
-    def _homes(self, keys: Keys) -> Slots:
-        homes: Slots = (keys % np.uint64(self._size)).astype(np.int64)
+    def _hits(self, keys: BandKeys) -> tuple[Cells, npt.NDArray[np.uint32], Cells]:
+        """The cell of each key, the cells' contents, and the hits in them as number of the key x 16 + slot."""
+        cells = self._homes(keys)
+        rows = self._keys.take(cells, axis=0)
+        return cells, rows, np.flatnonzero(rows == keys[:, None])
+
+    def _homes(self, keys: BandKeys) -> Cells:
+        homes = (keys & np.uint32(2 * self._low - 1)).astype(np.int64)
+        # A cell that is not split yet stands for its later half too.
+        np.subtract(homes, self._low, out=homes, where=homes >= self._cells)
         return homes
 
-    def _probe(self, key: np.uint64, slot: int) -> int:
-        while self.keys[slot] not in {0, key}:
-            slot += 1
-        return slot
+    def _place(self, keys: BandKeys, values: npt.NDArray[np.uint32]) -> tuple[BandKeys, npt.NDArray[np.uint32]]:
+        """Put new keys into free slots or the dict; gives those that have to look again.
 
-    def _grow(self) -> None:
-        taken = np.flatnonzero(self.keys)
-        keys, values = self.keys[taken], self.values[taken]
-        self._size = int(self._size * _GROWTH)
-        homes = self._homes(keys)
-        order = np.argsort(homes, kind="stable")
-        # In order of their homes, an entry stands at its home or right behind the one before it.
-        steps = np.arange(len(order))
-        slots = np.maximum.accumulate(homes[order] - steps) + steps
-        self._allocate(max(self._size, int(slots[-1]) + 1))
-        self._place(slots, keys[order], values[order])
+        Two keys may want the same slot: the one written last has it.
+        """
+        cells = self._homes(keys)
+        rows = self._keys.take(cells, axis=0)
+        slots = rows.argmin(axis=1)
+        places = cells * _SLOTS + slots
+        if rows[:, -1].any():
+            is_free = rows[np.arange(len(keys)), slots] == 0
+            for number in np.flatnonzero(~is_free).tolist():
+                self._spill(int(cells[number]), int(keys[number]), int(values[number]))
+            keys, values, places = keys[is_free], values[is_free], places[is_free]
+        flat = self._keys.reshape(-1)
+        flat[places] = keys
+        self._values.reshape(-1)[places] = values
+        lost = flat[places] != keys
+        return keys[lost], values[lost]
 
-    def _allocate(self, slots: int) -> None:
-        self.keys: Keys = np.zeros(slots + _TAIL, dtype=np.uint64)
-        self.values: npt.NDArray[np.uint32] = np.zeros(slots + _TAIL, dtype=np.uint32)
-        self._entries = self._last = 0
+    def _spill(self, cell: int, key: int, value: int) -> None:
+        self._spilled[key] = value
+        self._waiting.setdefault(cell, []).append(key)
 
+    def _split(self) -> None:
+        """Split cells until the load is right again: about nine for a document."""
+        while (wanted := self._entries // _LOAD - self._cells) > 0:
+            first, cells = self._cells - self._low, self._cells
+            count = min(wanted, self._low - first)
+            self._reserve(cells + count)
+            rows = self._keys[first : first + count]
+            moving = (rows & np.uint32(self._low)) != 0
+            np.multiply(rows, moving, out=self._keys[cells : cells + count])
+            self._values[cells : cells + count] = self._values[first : first + count]
+            rows[moving] = 0
+            self._cells += count
+            if self._cells == 2 * self._low:
+                self._low = self._cells
+            if self._waiting:
+                self._take_back(first, count)
 
-def _band_keys(signature: Signature) -> Keys:
-    """A 64-bit key per band, never 0. Should two bands share one, the signatures' agreement tells them apart."""
-    keys: Keys = (signature.reshape(BANDS, ROWS) * _COEFFICIENTS).sum(axis=1, dtype=np.uint64)
-    keys ^= keys >> np.uint64(29)  # the table takes a remainder: let the high half of the sum count too
-    keys |= np.uint64(1)
-    return keys
+    def _take_back(self, first: int, count: int) -> None:
+        keys = [key for cell in range(first, first + count) for key in self._waiting.pop(cell, ())]
+        values = [self._spilled.pop(key) for key in keys]
+        left = np.array(keys, dtype=np.uint32), np.array(values, dtype=np.uint32)
+        while len(left[0]):
+            left = self._place(*left)
+
+    def _reserve(self, cells: int) -> None:
+        """Make room, a sixteenth at a time: the new pages have to be zeroed, the old ones are only mapped again."""
+        if cells > len(self._keys):
+            shape = (cells + cells // 16, _SLOTS)
+            self._keys.resize(shape, refcheck=False)
+            self._values.resize(shape, refcheck=False)
 
 
 def _most_shared(single: list[int], shared: list[array[int]]) -> Ordinals:
