@@ -1,82 +1,58 @@
-"""Near-duplicate search, measured: a naive difflib pass, the datasketch tutorial, our reference, our default.
+"""Near-duplicate search, measured: naive difflib, the datasketch tutorial, rensa, our reference parts, our default.
 
-    python benchmarks/dedup.py [--sizes 1000,10000] [--truth 1000] [--json]
+    python benchmarks/dedup.py [--sizes 1000,10000,100000] [--sets 1500] [--write] [--json]
 
-Texts are made by a seeded grammar (100 to 250 words, one domain); a fifth of them are edited copies of earlier ones:
-words swapped, digits and names changed, the end cut off, case changed, a greeting added. The grammar has seven
-sentences, so unrelated texts are unusually alike: the worst case for `find`. Times are CPU time of this process. Memory
-is what `add` leaves allocated (tracemalloc), texts that are kept for verification included. Recall and precision are
-counted over documents against an exhaustive comparison of the first `--truth` ones: a document is a duplicate where any
-earlier one is more similar than 0.80 by rapidfuzz's Indel.
+Speed: real-like texts of 250 words (a chain of words drawn from docstrings, few natural duplicates), screened and kept
+one after the other. Times are CPU time of the process that does it, one process a row; memory is what its resident set
+grows by, texts for verification included. Steps are told apart by wrapping the parts that `Deduplicator` takes.
+
+Accuracy: sets with planted edits (`dedup_texts.py`) against an exhaustive comparison, where similar means above 0.80 by
+rapidfuzz's Indel. Recall is justified drops / (justified drops + kept documents that have an earlier kept one above
+0.80), precision is justified drops / drops. `naive's` is the share of what the naive pass drops that is dropped too;
+its own row has what difflib's default `autojunk` leaves of the recall.
+
+`--write` puts tables and chart into `benchmarks/README.md` and `benchmarks/dedup.svg`. rensa is measured where it is
+installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from datasketch import MinHash, MinHashLSH
+from dedup_chart import Accuracy, Speed, accuracy_table, chart, speed_table, steps_table, written_into
+from dedup_texts import Chain, cjk_passages, grammar_text, heavily_edited, lightly_edited, mixed, real_passages
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from synth_async.stages.dedup import DatasketchIndex, DatasketchSignatures, Deduplicator, normalise
+from synth_async.stages.dedup import (
+    BinSignatures,
+    CandidateIndex,
+    DatasketchIndex,
+    DatasketchSignatures,
+    Deduplicator,
+    LshIndex,
+    SignatureScheme,
+    normalise,
+)
 
 THRESHOLD = 0.80
-MOST_FOR_NAIVE = 200
-MOST_FOR_SLOW = 2000
+SHORTEST = 20  # ours compares shorter texts exactly only
 
-NAMES = ["Amara", "Bruno", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ines", "Jonas", "Keiko", "Luis", "Mira"]
-THINGS = ["lamp", "router", "invoice", "parcel", "chair", "ticket", "phone", "contract", "kettle", "bicycle", "jacket"]
-FLAWS = [
-    "arrived broken",
-    "was charged twice",
-    "never came",
-    "stopped working",
-    "has the wrong colour",
-    "lost its warranty",
-]
-PLACES = ["Lyon", "Porto", "Graz", "Turin", "Malmo", "Gent", "Brno", "Cork", "Split", "Varna", "Leeds", "Bergen"]
-WISHES = [
-    "wants a refund",
-    "asks for a new one",
-    "needs a written answer",
-    "would like to cancel",
-    "demands to know why",
-]
-ADVICE = [
-    "check the order page",
-    "send a photo",
-    "keep the receipt",
-    "wait two days",
-    "call the carrier",
-    "reset the device",
-]
-TEMPERS = [
-    "politely",
-    "in a hurry",
-    "for the third time",
-    "with much detail",
-    "without an order number",
-    "late at night",
-]
-SENTENCES: tuple[Callable[[random.Random], str], ...] = (
-    lambda r: f"The {r.choice(THINGS)} that {r.choice(NAMES)} ordered on day {r.randrange(365)} {r.choice(FLAWS)}.",
-    lambda r: f"{r.choice(NAMES)} from {r.choice(PLACES)} {r.choice(WISHES)} and writes {r.choice(TEMPERS)}.",
-    lambda r: f"First {r.choice(ADVICE)}, then {r.choice(ADVICE)}; it takes {r.randrange(2, 90)} minutes.",
-    lambda r: f"Our office in {r.choice(PLACES)} can exchange the {r.choice(THINGS)} for {r.randrange(5, 900)} euros.",
-    lambda r: f"If the {r.choice(THINGS)} {r.choice(FLAWS)} again, {r.choice(ADVICE)} and tell {r.choice(NAMES)}.",
-    lambda r: f"Reference {r.randrange(10**6):06d} covers the {r.choice(THINGS)} and the {r.choice(THINGS)} alike.",
-    lambda r: f"Nobody in {r.choice(PLACES)} knew that a {r.choice(THINGS)} could be returned {r.choice(TEMPERS)}.",
-)
+Similarities = npt.NDArray[np.float32]
 
 
 class Method(Protocol):
@@ -104,6 +80,17 @@ class Naive:
         self._kept.append(sketch)
 
 
+class PrefilteredNaive(Naive):
+    """The decisions of `Naive`, sooner: Indel bounds difflib's ratio from above."""
+
+    def find(self, sketch: str) -> bool:
+        return any(
+            Indel.normalized_similarity(sketch, kept, score_cutoff=THRESHOLD)
+            and SequenceMatcher(None, sketch, kept).ratio() > THRESHOLD
+            for kept in self._kept
+        )
+
+
 class Tutorial:
     """datasketch as its tutorial sets it up: words, `update` per word, 128 permutations, threshold 0.8, unverified."""
 
@@ -123,11 +110,66 @@ class Tutorial:
         self._lsh.insert(ordinal, sketch)
 
 
+class Rensa:
+    """rensa as its documentation sets it up: words, 128 permutations, 16 bands, estimated Jaccard of 0.8."""
+
+    def __init__(self) -> None:
+        import rensa
+
+        self._new = rensa.RMinHash
+        self._lsh = rensa.RMinHashLSH(threshold=THRESHOLD, num_perm=128, num_bands=16)
+        self._kept: dict[int, Any] = {}
+
+    def sketch(self, text: str) -> Any:
+        minhash = self._new(num_perm=128, seed=42)
+        minhash.update(text.lower().split())
+        return minhash
+
+    def find(self, sketch: Any) -> bool:
+        return any(sketch.jaccard(self._kept[ordinal]) >= THRESHOLD for ordinal in self._lsh.query(sketch))
+
+    def add(self, ordinal: int, sketch: Any) -> None:
+        self._lsh.insert(ordinal, sketch)
+        self._kept[ordinal] = sketch
+
+
+class TimedSignatures:
+    """A scheme, and the CPU seconds it took."""
+
+    def __init__(self, scheme: SignatureScheme) -> None:
+        self._scheme = scheme
+        self.spent_s = 0.0
+
+    def __call__(self, text: str) -> Any:
+        start = time.process_time()
+        signature = self._scheme(text)
+        self.spent_s += time.process_time() - start
+        return signature
+
+
+class TimedIndex:
+    """An index, and the CPU seconds that proposing took."""
+
+    def __init__(self, index: CandidateIndex) -> None:
+        self._index = index
+        self.spent_s = 0.0
+
+    def add(self, ordinal: int, signature: Any) -> None:
+        self._index.add(ordinal, signature)
+
+    def candidates(self, signature: Any) -> Any:
+        start = time.process_time()
+        found = self._index.candidates(signature)
+        self.spent_s += time.process_time() - start
+        return found
+
+
 class Ours:
     """`Deduplicator`, with the default or the reference computations."""
 
-    def __init__(self, dedup: Deduplicator) -> None:
-        self._dedup = dedup
+    def __init__(self, scheme: SignatureScheme, index: CandidateIndex) -> None:
+        self.scheme, self.index = TimedSignatures(scheme), TimedIndex(index)
+        self._dedup = Deduplicator(THRESHOLD, signatures=self.scheme, index=self.index)
 
     def sketch(self, text: str) -> Any:
         return self._dedup.sketch([text])
@@ -139,89 +181,33 @@ class Ours:
         self._dedup.add(str(ordinal), sketch)
 
 
-METHODS: dict[str, tuple[Callable[[], Method], int]] = {
-    "naive difflib": (Naive, MOST_FOR_NAIVE),
-    "datasketch tutorial": (Tutorial, MOST_FOR_SLOW),
-    "ours, datasketch parts": (
-        lambda: Ours(Deduplicator(signatures=DatasketchSignatures(), index=DatasketchIndex())),
-        MOST_FOR_SLOW,
-    ),
-    "ours": (lambda: Ours(Deduplicator()), sys.maxsize),
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A method, and the most documents that it is given."""
+
+    make: Callable[[], Method]
+    most: int = sys.maxsize
+    most_in_sets: int = sys.maxsize
+
+
+CONTENDERS = {
+    "naive difflib": Contender(Naive, 100, 0),
+    "datasketch tutorial": Contender(Tutorial, 2_000),
+    "rensa": Contender(Rensa),
+    "ours, datasketch parts": Contender(lambda: Ours(DatasketchSignatures(), DatasketchIndex()), 2_000),
+    "ours": Contender(lambda: Ours(BinSignatures(), LshIndex())),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One row of the table; microseconds are CPU time per document (`add`: per kept document)."""
-
-    method: str
-    documents: int
-    kept: int
-    documents_per_s: float
-    sketch_us: float
-    find_us: float
-    add_us: float
-    bytes_per_kept: float
-    recall: float | None
-    precision: float | None
+# --- speed ---------------------------------------------------------------------------------------
 
 
-def written(rng: random.Random) -> str:
-    """A text of 100 to 250 words."""
-    words, sentences = rng.randrange(100, 240), list[str]()
-    while sum(sentence.count(" ") + 1 for sentence in sentences) < words:
-        sentences.append(rng.choice(SENTENCES)(rng))
-    return " ".join(sentences)
-
-
-def copied(rng: random.Random, text: str) -> str:
-    """An edited copy, lightly to heavily."""
-    words = text.split()
-    for _ in range(int(len(words) * rng.choice([0.02, 0.05, 0.10, 0.20]))):
-        place = rng.randrange(len(words) - 1)
-        words[place : place + 2] = words[place + 1], words[place]
-    words = [rng.choice(NAMES) if word in NAMES else word for word in words]
-    words = [str(rng.randrange(999)) if word.isdigit() and rng.random() < 0.5 else word for word in words]
-    words = words[: len(words) - rng.choice([0, 0, len(words) // 8, len(words) // 4])]
-    text = " ".join(words)
-    return rng.choice([text, text.upper(), f"Hello {rng.choice(NAMES)}, thank you for writing to us. {text}"])
-
-
-def corpus(size: int, seed: int = 1) -> list[str]:
-    """`size` texts, a fifth of them edited copies."""
-    rng = random.Random(seed)
-    texts: list[str] = []
-    for _ in range(size):
-        texts.append(copied(rng, rng.choice(texts)) if texts and rng.random() < 0.2 else written(rng))
-    return texts
-
-
-def duplicates(texts: Sequence[str]) -> list[bool]:
-    """Whether each text is more similar than the threshold to any earlier one, by comparing all pairs."""
-    normal = [normalise(text) for text in texts]
-    similar = cdist(normal, normal, scorer=Indel.normalized_similarity, score_cutoff=THRESHOLD, dtype=np.float64)
-    return [bool((similar[number, :number] > THRESHOLD).any()) for number in range(len(texts))]
-
-
-def accuracy(make: Callable[[], Method], texts: Sequence[str], truth: Sequence[bool]) -> tuple[float, float]:
-    """Recall and precision over documents, everything being kept."""
-    method = make()
-    reported: list[bool] = []
-    for ordinal, text in enumerate(texts):
-        sketch = method.sketch(text)
-        reported.append(method.find(sketch))
-        method.add(ordinal, sketch)
-    right = sum(told and true for told, true in zip(reported, truth, strict=True))
-    return right / max(1, sum(truth)), right / max(1, sum(reported))
-
-
-def measured(
-    name: str, make: Callable[[], Method], texts: Sequence[str], found: tuple[float, float] | None
-) -> Measured:
-    """Screen and keep the texts one after the other."""
-    method, clock = make(), time.process_time
-    sketch_s = find_s = add_s = 0.0
-    kept = []
+def speed(name: str, texts: Sequence[str]) -> Speed:
+    """One row, from screening and keeping the texts one after the other."""
+    method, clock = CONTENDERS[name].make(), time.process_time
+    kept, finds_ms, adds_ms = 0, [], []
+    sketch_s = 0.0
+    before = resident_bytes()
     for ordinal, text in enumerate(texts):
         start = clock()
         sketch = method.sketch(text)
@@ -230,66 +216,165 @@ def measured(
         looked_up = clock()
         if not is_duplicate:
             method.add(ordinal, sketch)
-            add_s += clock() - looked_up
-            kept.append(ordinal)
+            kept += 1
+            adds_ms.append((clock() - looked_up) * 1000)
         sketch_s += sketched - start
-        find_s += looked_up - sketched
-    return Measured(
+        finds_ms.append((looked_up - sketched) * 1000)
+    grown = resident_bytes() - before
+    find_s, add_s = sum(finds_ms) / 1000, sum(adds_ms) / 1000
+    return Speed(
         method=name,
         documents=len(texts),
-        kept=len(kept),
+        kept=kept,
         documents_per_s=len(texts) / (sketch_s + find_s + add_s),
-        sketch_us=sketch_s / len(texts) * 1e6,
-        find_us=find_s / len(texts) * 1e6,
-        add_us=add_s / len(kept) * 1e6,
-        bytes_per_kept=allocated(make, [texts[ordinal] for ordinal in kept]) / len(kept),
-        recall=found[0] if found else None,
-        precision=found[1] if found else None,
+        steps_us={step: seconds / len(texts) * 1e6 for step, seconds in steps(method, texts, sketch_s, find_s).items()}
+        | {"add": add_s / len(texts) * 1e6},
+        find_p99_ms=float(np.percentile(finds_ms, 99)),
+        add_p99_ms=float(np.percentile(adds_ms, 99)),
+        longest_ms=max(*finds_ms, *adds_ms),
+        bytes_per_kept=grown / kept if before and len(texts) >= 10_000 else None,
     )
 
 
-def allocated(make: Callable[[], Method], texts: Sequence[str]) -> int:
-    """Bytes that adding the texts leaves allocated; the sketches are made before and not counted."""
-    method = make()
-    sketches = [method.sketch(text) for text in texts]
-    tracemalloc.start()
-    for ordinal, sketch in enumerate(sketches):
-        method.add(ordinal, sketch)
-    size = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return size
+def steps(method: Method, texts: Sequence[str], sketch_s: float, find_s: float) -> dict[str, float]:
+    """CPU seconds by step, of as many steps as can be told apart."""
+    if not isinstance(method, Ours):
+        return {"sketch": sketch_s, "find": find_s}
+    sample = texts[:2000]
+    start = time.process_time()
+    for text in sample:
+        normalise(text)
+    normalise_s = (time.process_time() - start) / len(sample) * len(texts)
+    return {
+        "normalise": normalise_s,
+        "exact hash": max(0.0, sketch_s - method.scheme.spent_s - normalise_s),
+        "signature": method.scheme.spent_s,
+        "candidates": method.index.spent_s,
+        "verify": find_s - method.index.spent_s,
+    }
 
 
-def table(rows: Sequence[Measured]) -> str:
-    """The rows as aligned text."""
-    lines = [
-        "method                  documents    kept  docs/s  sketch us  find us  add us  bytes/kept  recall  precision"
-    ]
-    for row in rows:
-        share = [f"{value:.3f}" if value is not None else "-" for value in (row.recall, row.precision)]
-        lines.append(
-            f"{row.method:<23} {row.documents:>9} {row.kept:>7} {row.documents_per_s:>7.0f} {row.sketch_us:>10.0f}"
-            f" {row.find_us:>8.0f} {row.add_us:>7.0f} {row.bytes_per_kept:>11.0f} {share[0]:>7} {share[1]:>10}"
-        )
-    return "\n".join(lines)
+def resident_bytes() -> int:
+    """The resident set of this process; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def in_own_process(name: str, texts: Sequence[str]) -> Speed:
+    """`speed` in a forked child, so that no row's memory or caches are another's."""
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: writer.send(speed(name, texts)))
+    child.start()
+    writer.close()
+    row: Speed = reader.recv()
+    child.join()
+    return row
+
+
+# --- accuracy ------------------------------------------------------------------------------------
+
+
+def sets_of(size: int, real: Sequence[str], rng: random.Random) -> dict[str, list[str]]:
+    """Texts with planted copies, a kind a set; `size` originals in the first two."""
+    base = rng.sample(list(real), min(size, len(real)))
+    grammar = [grammar_text(rng) for _ in range(size // 2)]
+    sets = {
+        "plausible edits": mixed(base, rng, lightly_edited),
+        "mixed edits": mixed(mixed(base[: size // 2], rng, lightly_edited), rng, heavily_edited),
+        "real, nothing planted": rng.sample(list(real), min(2 * size, len(real))),
+        "look-alike grammar": mixed(mixed(grammar, rng, lightly_edited), rng, heavily_edited),
+    }
+    if cjk := cjk_passages():
+        sets["Chinese, Japanese, Korean"] = mixed(mixed(cjk, rng, lightly_edited), rng, heavily_edited)
+    return {name: [text for text in texts if len(normalise(text)) >= SHORTEST] for name, texts in sets.items()}
+
+
+def similarities(texts: Sequence[str]) -> Similarities:
+    """Of all pairs, 0 where not above the threshold."""
+    normal = [normalise(text) for text in texts]
+    return cdist(normal, normal, scorer=Indel.normalized_similarity, score_cutoff=THRESHOLD, dtype=np.float32)
+
+
+def decisions(method: Method, texts: Sequence[str]) -> list[bool]:
+    """Which texts are dropped, keeping the others."""
+    dropped = []
+    for ordinal, text in enumerate(texts):
+        sketch = method.sketch(text)
+        dropped.append(method.find(sketch))
+        if not dropped[-1]:
+            method.add(ordinal, sketch)
+    return dropped
+
+
+def accuracy(name: str, set_name: str, dropped: Sequence[bool], naive: Sequence[bool], true: Similarities) -> Accuracy:
+    """One row."""
+    kept: list[int] = []
+    justified = missed = 0
+    for number, is_dropped in enumerate(dropped):
+        has_similar = bool((true[number, kept] > THRESHOLD).any())
+        justified += is_dropped and has_similar
+        missed += not is_dropped and has_similar
+        if not is_dropped:
+            kept.append(number)
+    both = sum(one and other for one, other in zip(dropped, naive, strict=True))
+    return Accuracy(
+        set_name=set_name,
+        method=name,
+        documents=len(dropped),
+        dropped=sum(dropped),
+        recall=justified / max(1, justified + missed),
+        precision=justified / max(1, sum(dropped)),
+        of_naive=both / max(1, sum(naive)),
+    )
+
+
+def accuracies(names: Sequence[str], sets: dict[str, list[str]]) -> list[Accuracy]:
+    """All rows, the naive pass first in each set."""
+    rows = []
+    for set_name, texts in sets.items():
+        true = similarities(texts)
+        naive = decisions(PrefilteredNaive(), texts)
+        rows.append(accuracy("naive difflib", set_name, naive, naive, true))
+        rows += [
+            accuracy(name, set_name, decisions(CONTENDERS[name].make(), texts), naive, true)
+            for name in names
+            if CONTENDERS[name].most_in_sets
+        ]
+    return rows
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description="Measure near-duplicate search.")
-    parser.add_argument("--sizes", default="1000,10000", help="numbers of documents, comma-separated")
-    parser.add_argument("--truth", type=int, default=1000, help="documents that are compared exhaustively")
-    parser.add_argument("--json", action="store_true", help="one JSON array instead of the table")
+    parser.add_argument("--sizes", default="1000,10000", help="numbers of documents; 1000000 takes 6 GB and an hour")
+    parser.add_argument("--sets", type=int, default=1500, help="originals in the sets that are compared exhaustively")
+    parser.add_argument("--write", action="store_true", help="put tables and chart into benchmarks/README.md")
+    parser.add_argument("--json", action="store_true", help="JSON instead of the tables")
     arguments = parser.parse_args()
+    names = [name for name in CONTENDERS if name != "rensa" or find_spec("rensa")]
+    if "rensa" not in names:
+        print("rensa is not installed and left out: pip install rensa", file=sys.stderr)
     sizes = [int(size) for size in arguments.sizes.split(",")]
-    texts = corpus(max([*sizes, arguments.truth]))
-    truth = duplicates(texts[: arguments.truth])
-    rows: list[Measured] = []
-    for name, (make, most) in METHODS.items():
-        judged = min(arguments.truth, most)
-        found = accuracy(make, texts[:judged], truth[:judged])
-        rows.extend(measured(name, make, texts[:size], found) for size in sorted({min(size, most) for size in sizes}))
-    print(json.dumps([asdict(row) for row in rows], indent=2) if arguments.json else table(rows))
+    real, rng = real_passages(), random.Random(1)
+    print(f"{len(real):,} real passages, {sum(map(len, real)):,} characters", file=sys.stderr)
+    rows = accuracies(names, sets_of(arguments.sets, real, rng))
+    chain = Chain(real)
+    texts = [chain.text(rng) for _ in range(max(sizes))]
+    speeds = [
+        in_own_process(name, texts[:size])
+        for name in names
+        for size in sorted({min(size, CONTENDERS[name].most) for size in sizes})
+    ]
+    tables = "\n\n".join([speed_table(speeds), steps_table([row for row in speeds if "ours" in row.method])])
+    tables += "\n\n" + accuracy_table(rows)
+    print(json.dumps([asdict(row) for row in [*speeds, *rows]], indent=2) if arguments.json else tables)
+    if arguments.write:
+        folder = Path(__file__).parent
+        (folder / "dedup.svg").write_text(chart(speeds), encoding="utf-8")
+        written_into(folder / "README.md", tables)
 
 
 if __name__ == "__main__":

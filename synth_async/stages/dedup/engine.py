@@ -198,9 +198,9 @@ class Deduplicator:
         self._index.restore((signed + start).astype(np.uint32), records["bands"][signed].astype(np.uint32, copy=False))
 
     def _reserve(self, documents: int) -> None:
-        # A sixteenth more at a time: the new pages have to be zeroed, and that is the longest stall of `add`.
+        # At most a megabyte more at a time: new pages have to be zeroed, and that is the longest stall of `add`.
         if documents > len(self._marks):
-            self._marks.resize((documents + documents // 16, ENTRIES), refcheck=False)
+            self._marks.resize((documents + min(documents // 16, 4096), ENTRIES), refcheck=False)
 
     def _likeliest(self, signature: Signature, since: int) -> Iterator[tuple[int, float]]:
         """Candidates and how much they agree, the likeliest first, the oldest first among equals."""
