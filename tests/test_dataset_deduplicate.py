@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.dataset.deduplicate import UnreadableRow, deduplicate_file, parts_of_row
+from synth_async.dataset.deduplicate import deduplicate_file
 from synth_async.errors import DiskFailure, UsageError
 
 LONG = "My parcel with two lamps arrived broken and the shop in Lyon does not answer my messages, what can I do now?"
-SYSTEM, USER, ASSISTANT = ({"role": r, "content": c} for r, c in (("system", "S"), ("user", "Q"), ("assistant", "A")))
 OTHER = "How long may a tenant keep the keys after the contract has ended if the landlord is away for a whole month?"
 
 
@@ -64,69 +63,6 @@ def test_a_last_line_without_an_end_is_kept_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_bytes() == b'{"text": "one"}\n{"text":  "two"}'
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"messages": [SYSTEM, USER, ASSISTANT]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}]}, ASSISTANT]},
-        {
-            "conversations": [
-                {"from": "system", "value": "S"},
-                {"from": "human", "value": "Q"},
-                {"from": "gpt", "value": "A"},
-            ]
-        },
-        {"instruction": "Q", "output": "A"},
-        {"prompt": "Q", "completion": "A"},
-        {"prompt": "Q", "chosen": "A", "rejected": "B"},
-        {"prompt": [USER], "chosen": [ASSISTANT], "rejected": []},
-        {"chosen": [USER, ASSISTANT], "rejected": []},
-    ],
-)
-def test_every_chat_shape_gives_the_same_texts(row: dict[str, Any]) -> None:
-    """messages, ShareGPT, alpaca, prompt/completion and prompt/chosen compare the same turns."""
-    assert parts_of_row(row) == ("Q", "A")
-    assert parts_of_row(row, "user") == ("Q",)
-    assert parts_of_row(row, "assistant") == ("A",)
-
-
-def test_alpaca_input_plain_text_and_one_field() -> None:
-    """The alpaca input belongs to the question; `text` and a named field are compared whatever `fields` says."""
-    assert parts_of_row({"instruction": "I", "input": "N", "output": "O"}, "user") == ("I", "N")
-    assert parts_of_row({"text": "T"}, "user") == ("T",)
-    assert parts_of_row({"text": "T", "body": "B"}, field="body") == ("B",)
-
-
-def test_different_calls_after_the_same_question_differ() -> None:
-    """A tool call is part of what an assistant turn says."""
-    rows = [
-        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"name": name}]}]} for name in ("a", "b")
-    ]
-    assert parts_of_row(rows[0]) != parts_of_row(rows[1])
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ([], "not a JSON object"),
-        ({"foo": 1}, "--field"),
-        ({"messages": "x", "text": 1}, None),
-        ({"messages": 3}, "int where"),
-        ({"messages": ["x"]}, "str where a message"),
-        ({"messages": [{"content": "x"}]}, "without a role"),
-        ({"messages": [{"role": "user", "content": 3}]}, "content is int"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "no turns"),
-    ],
-)
-def test_a_row_of_no_known_shape_says_why(row: object, message: str | None) -> None:
-    """What cannot be compared is named, never taken for an empty text."""
-    if message is None:
-        assert parts_of_row(row) == ("x",)
-        return
-    with pytest.raises(UnreadableRow, match=message):
-        parts_of_row(row)
-
-
 def test_broken_lines_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     """Cut JSON, bytes that are no UTF-8, depth without end and unknown shapes are named by line and left out."""
     bad = [b'{"text": "cu\n', b'{"text": "\xff"}\n', b"[" * 200_000 + b"\n", {"foo": 1}]
@@ -157,8 +93,8 @@ def test_strict_names_the_file_and_the_line_and_leaves_the_target(tmp_path: Path
 
 
 def test_gzip_in_and_out(tmp_path: Path) -> None:
-    """Compressed files are read and written, with the same bytes every time."""
-    source = tmp_path / "in.jsonl.gz"
+    """Compressed files are known by their first bytes, whatever their name, and written with the same bytes always."""
+    source = tmp_path / "in.jsonl"
     line = json.dumps(chat(LONG)).encode() + b"\n"
     source.write_bytes(gzip.compress(line * 3))
     for name in ("a.jsonl.gz", "b.jsonl.gz"):
@@ -184,11 +120,26 @@ def test_against_drops_and_the_report_says_what_repeats_what(tmp_path: Path) -> 
     summary = deduplicate_file(source, tmp_path / "out.jsonl", against=[reference], report=report)
     assert (summary.kept, summary.exact, summary.near) == (1, 2, 1)
     assert summary.against_broken[0][0] == 1
-    rows = [json.loads(line) for line in report.read_bytes().splitlines()]
-    assert rows[0] == {"kept": 2, "duplicate": 2, "similarity": 1.0, "exact": True, "kept_in": str(reference)}
-    assert rows[1] == {"kept": 1, "duplicate": 3, "similarity": 1.0, "exact": True}
-    assert (rows[2]["kept"], rows[2]["duplicate"], rows[2]["exact"]) == (1, 4, False)
-    assert 0.8 < rows[2]["similarity"] < 1
+    first, second = [json.loads(line) for line in report.read_bytes().splitlines()]
+    duplicate = {"file": str(source), "line": 2, "similarity": 1.0, "exact": True}
+    assert first == {"kept": {"file": str(reference), "line": 2}, "duplicates": [duplicate]}
+    assert second["kept"] == {"file": str(source), "line": 1}
+    assert [(row["line"], row["exact"]) for row in second["duplicates"]] == [(3, True), (4, False)]
+    assert 0.8 < second["duplicates"][1]["similarity"] < 1
+
+
+def test_a_cluster_is_one_line_that_names_rows_by_their_ids(tmp_path: Path) -> None:
+    """Duplicates stand with what they repeat, in order, under their own ids, even odd ones that are no name."""
+    ids = ["a", 7, "x:y", "\ud800", "a"]
+    texts = [LONG, OTHER, LONG, OTHER, LONG]
+    source = write(tmp_path / "in.jsonl", *({"id": i, "text": t} for i, t in zip(ids, texts, strict=True)))
+    report = tmp_path / "clusters.jsonl"
+    deduplicate_file(source, tmp_path / "out.jsonl", report=report)
+    clusters = [json.loads(line) for line in report.read_bytes().splitlines()]
+    assert [(c["kept"]["id"], [d["id"] for d in c["duplicates"]]) for c in clusters] == [
+        ("a", ["x:y", "a"]),
+        ("7", ["\ud800"]),
+    ]
 
 
 def test_a_reference_of_near_duplicates_is_taken_whole(tmp_path: Path) -> None:
@@ -228,8 +179,39 @@ def test_missing_input_and_missing_folder(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", chat(LONG))
     with pytest.raises(DiskFailure, match="could not be written"):
         deduplicate_file(source, tmp_path / "none" / "out.jsonl")
+    with pytest.raises(UsageError, match="is a folder"):
+        deduplicate_file(source, tmp_path / "out.jsonl", against=[tmp_path])
     with pytest.raises(UsageError, match="threshold"):
         deduplicate_file(source, tmp_path / "out.jsonl", threshold=80)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_a_file_of_broken_lines_only_is_no_empty_dataset(tmp_path: Path, name: str) -> None:
+    """What is no JSONL at all is refused with its first problem; an empty file is an empty dataset."""
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    source, target = tmp_path / name, tmp_path / "out.jsonl"
+    source.write_bytes(pack(b'{\n  "text": "pretty-printed"\n}\n'))
+    with pytest.raises(UsageError, match="none of its 3 lines could be read; line 1: not JSON"):
+        deduplicate_file(source, target)
+    assert not target.exists()
+    source.write_bytes(pack(b"\n"))
+    assert deduplicate_file(source, target).read == 0
+    assert target.read_bytes() == b""
+
+
+def test_lines_are_long_mixed_and_end_as_they_like(tmp_path: Path) -> None:
+    """A line of 10 MB, three shapes of the same chat, CRLF and a line without an end pass byte for byte."""
+    long = json.dumps({"text": "long " * 2_000_000}).encode() + b"\r\n"
+    same: list[Any] = [
+        {"instruction": LONG, "output": OTHER},
+        {"conversations": [{"from": "human", "value": LONG}, {"from": "gpt", "value": OTHER}]},
+        {"prompt": [{"role": "user", "content": LONG}], "completion": OTHER},
+    ]
+    source = write(tmp_path / "in.jsonl", long, *same, long, b' {"text": "the last"} ')
+    summary = deduplicate_file(source, tmp_path / "out.jsonl")
+    assert (summary.kept, summary.exact) == (3, 3)
+    first = json.dumps(same[0]).encode() + b"\n"
+    assert (tmp_path / "out.jsonl").read_bytes() == long + first + b' {"text": "the last"} '
 
 
 def test_progress_is_heard(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, such as judge.min_score=4.5."),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Processes that read lines; default: one a core.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -172,8 +173,8 @@ def validate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = 
 
 @app.command()
 def dedup(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Chat JSONL, plain or .gz.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the kept lines go.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Chat JSONL, plain or .gz; - is standard input.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where kept lines go; - is standard output.")],
     *,
     threshold: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Similarity above which a line is dropped.")
@@ -181,8 +182,11 @@ def dedup(
     verify: Annotated[Verify, typer.Option(help="What decides about a candidate.")] = Verify.INDEL,
     fields: Annotated[Fields, typer.Option(help="What is compared.")] = Fields.BOTH,
     field: Annotated[str | None, typer.Option(help="Compare this one field of each line instead.")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="Keep nothing that is like a line of this file.")] = None,
-    clusters: Annotated[Path | None, typer.Option("--report", help="Write each drop and what it is like.")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="Keep nothing like a line of it; repeatable.")] = None,
+    clusters: Annotated[
+        Path | None, typer.Option("--report", help="Write what was dropped, by what it repeats.")
+    ] = None,
+    workers: Workers = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -200,7 +204,9 @@ def dedup(
         "against": against or [],
         "strict": strict,
     }
-    exit_on_error(lambda: deduplicate(source, target, report=clusters, as_json=as_json, choices=choices))
+    exit_on_error(
+        lambda: deduplicate(source, target, report=clusters, workers=workers, as_json=as_json, choices=choices)
+    )
 
 
 @app.command()

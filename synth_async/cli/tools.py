@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import shlex
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -49,30 +51,63 @@ def write_starter(path: Path, *, force: bool) -> None:
 # --- dedup ---------------------------------------------------------------------------------------
 
 
-def deduplicate(source: Path, target: Path, *, report: Path | None, as_json: bool, choices: Mapping[str, Any]) -> None:
-    """Copy a JSONL file without its duplicates; the summary goes to stderr and the path to stdout, or both as JSON."""
+def deduplicate(
+    source: Path,
+    target: Path,
+    *,
+    report: Path | None,
+    workers: int | None,
+    as_json: bool,
+    choices: Mapping[str, Any],
+) -> None:
+    """Copy a JSONL file without its duplicates; the summary goes to stderr and the path to stdout, or both as JSON.
+
+    With standard output as the target, its lines are all that stands there.
+    """
+    to_stdout = str(target) == "-"
+    if to_stdout and as_json:
+        raise UsageError("--json prints to standard output, where the kept lines go; name a file for OUT")
     end_start_up()
     from synth_async.dataset.deduplicate import deduplicate_file
+    from synth_async.dataset.sketching import cores_available
 
-    with _progress() as on_progress:
-        summary = deduplicate_file(source, target, report=report, on_progress=on_progress, **choices)
+    workers = workers or cores_available()
+    with interrupted_by_signals(), progress_shown() as on_progress:
+        summary = deduplicate_file(source, target, report=report, workers=workers, on_progress=on_progress, **choices)
     if as_json:
         print_json({"out": str(target), "report": None if report is None else str(report), **asdict(summary)})
         return
     say(_dedup_text(summary, source, report))
-    sys.stdout.write(f"{target}\n")
-    sys.stdout.flush()
+    if not to_stdout:
+        sys.stdout.write(f"{target}\n")
+        sys.stdout.flush()
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int], None] | None]:
+def interrupted_by_signals() -> Iterator[None]:
+    """TERM and HUP end the block as INT does, so that files are left as promised; one that is ignored stays ignored."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number, action in earlier.items() if action is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, earlier[number])
+
+
+@contextmanager
+def progress_shown() -> Iterator[Callable[[int], None] | None]:
     """A count that is written over itself on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
+    began_s = time.monotonic()
 
     def show(read: int) -> None:
-        sys.stderr.write(f"\r{read:,} lines read")
+        rate = read / max(0.1, time.monotonic() - began_s)
+        sys.stderr.write(f"\r{read:,} lines read, {rate:,.0f} a second")
         sys.stderr.flush()
 
     try:
@@ -93,7 +128,7 @@ def _dedup_text(summary: DedupSummary, source: Path, report: Path | None) -> str
         rows.append(f"{source}: and {summary.broken_count - len(told):,} more broken lines")
     rows += [f"line {number} of {message}" for number, message in summary.against_broken[:_BROKEN_TOLD]]
     if report is not None:
-        rows.append(f"each drop, and what it is like: {report}")
+        rows.append(f"what was dropped, by what it repeats: {report}")
     return "\n".join(rows)
 
 
