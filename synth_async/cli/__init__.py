@@ -210,6 +210,36 @@ def dedup(
 
 
 @app.command()
+def merge(
+    sources: Annotated[list[Path], typer.Argument(metavar="RUN|FILE...", help="Run folders, or chat JSONL files.")],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR|FILE", help="A new run folder; a file where it ends in .jsonl or .gz.")
+    ],
+    threshold: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Similarity above which a line is dropped.")
+    ] = 0.80,
+    fields: Annotated[Fields, typer.Option(help="What is compared.")] = Fields.BOTH,
+    field: Annotated[str | None, typer.Option(help="Compare this one field of each line instead.")] = None,
+    clusters: Annotated[
+        Path | None, typer.Option("--report", help="Write the drops, by what they repeat; a folder has it anyway.")
+    ] = None,
+    workers: Workers = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Merge runs or files into one dataset.
+
+    Without exact and near-duplicates across them; the order of the lines depends on what they say alone, so the order
+    of the sources changes nothing. Needs the extra `merge`. Prints the path of the dataset.
+    """
+    from synth_async.cli.tools import merge_sources
+
+    choices = {"threshold": threshold, "fields": fields.value, "field": field, "report": clusters, "strict": strict}
+    exit_on_error(lambda: merge_sources(sources, out, workers=workers, as_json=as_json, choices=choices))
+
+
+@app.command()
 def simulate(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8399,

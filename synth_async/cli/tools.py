@@ -1,4 +1,4 @@
-"""`init`, `dedup` and `simulate`: the verbs that need no run."""
+"""`init`, `dedup`, `merge` and `simulate`: the verbs that need no config."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from synth_async.errors import DiskFailure, UsageError
 if TYPE_CHECKING:
     from synth_async.config.models import Simulation
     from synth_async.dataset.deduplicate import DedupSummary
+    from synth_async.dataset.merge import MergeSummary
 
 __all__ = ["deduplicate", "simulate_endpoint", "simulation_of", "write_starter"]
 
@@ -129,6 +130,46 @@ def _dedup_text(summary: DedupSummary, source: Path, report: Path | None) -> str
     rows += [f"line {number} of {message}" for number, message in summary.against_broken[:_BROKEN_TOLD]]
     if report is not None:
         rows.append(f"what was dropped, by what it repeats: {report}")
+    return "\n".join(rows)
+
+
+# --- merge ---------------------------------------------------------------------------------------
+
+
+def merge_sources(
+    sources: Sequence[Path], out: Path, *, workers: int | None, as_json: bool, choices: Mapping[str, Any]
+) -> None:
+    """Merge runs or files; the summary goes to stderr and the path of the dataset to stdout, or both as JSON."""
+    to_stdout = str(out) == "-"
+    if to_stdout and as_json:
+        raise UsageError("--json prints to standard output, where the kept lines go; name a file with --out")
+    end_start_up()
+    from synth_async.dataset.merge import is_file_name, merge_files
+    from synth_async.dataset.sketching import cores_available
+
+    dataset = out if is_file_name(out) else out / "dataset.jsonl"
+    workers = workers or cores_available()
+    with interrupted_by_signals(), progress_shown() as on_progress:
+        summary = merge_files(sources, out, workers=workers, on_progress=on_progress, **choices)
+    if as_json:
+        print_json({"out": str(out), "dataset": str(dataset), **asdict(summary)})
+        return
+    say(_merge_text(summary))
+    if not to_stdout:
+        sys.stdout.write(f"{dataset}\n")
+        sys.stdout.flush()
+
+
+def _merge_text(summary: MergeSummary) -> str:
+    dropped = summary.exact + summary.near
+    counts = f"{summary.read:,} lines read, {summary.kept:,} kept, {dropped:,} dropped"
+    kinds = f"{summary.exact:,} exact, {summary.near:,} near-duplicates"
+    rows = [f"{counts} ({kinds}), {summary.broken_count:,} broken"]
+    rows += [f"{source}: {kept:,} lines kept" for source, kept in summary.kept_of.items()]
+    told = summary.broken[:_BROKEN_TOLD]
+    rows += [f"{message}; left out" for message in told]
+    if summary.broken_count > len(told):
+        rows.append(f"and {summary.broken_count - len(told):,} more broken lines")
     return "\n".join(rows)
 
 

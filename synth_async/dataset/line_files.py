@@ -17,7 +17,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from synth_async.errors import DiskFailure, UsageError
 
@@ -199,6 +202,13 @@ class Spool:
             return os.pread(self._file.fileno(), end - start, start)
         except OSError as error:
             raise DiskFailure(f"bytes put aside could not be read back: {error.strerror}") from None
+
+    def mapped(self, dtype: npt.DTypeLike, columns: int) -> npt.NDArray[Any]:
+        """All of it as rows of an array that the kernel pages in: of use where every string has the same length."""
+        self._write()
+        if not len(self):
+            return np.empty((0, columns), dtype=dtype)
+        return np.memmap(self._file, dtype=dtype, mode="r", shape=(len(self), columns))
 
     def _write(self) -> None:
         try:

@@ -58,10 +58,13 @@ class CandidateIndex(Protocol):
         ...
 
 
-def band_keys(signature: Signature) -> BandKeys:
-    """A 32-bit key per band. Should two bands share one by accident, the signatures' agreement tells them apart."""
-    mixed = signature.reshape(ROWS, BANDS) * _COEFFICIENTS
-    keys: BandKeys = np.add.reduce(mixed, axis=0, dtype=np.uint32)
+def band_keys(signatures: Signature) -> BandKeys:
+    """A 32-bit key per band of a signature, or of many (signatures in rows).
+
+    Should two bands share one by accident, the signatures' agreement tells them apart.
+    """
+    mixed = signatures.reshape(*signatures.shape[:-1], ROWS, BANDS) * _COEFFICIENTS
+    keys: BandKeys = np.add.reduce(mixed, axis=-2, dtype=np.uint32)
     return np.maximum(keys, np.uint32(1), out=keys)
 
 
