@@ -239,3 +239,47 @@ def test_an_endpoint_that_is_not_there_is_exit_3_after_half_a_minute(config: Pat
     done = synth("run", config, "--set", endpoint, "--out", "out", cwd=config.parent)
     assert done.returncode == 3
     assert "check base_url" in done.stderr
+
+
+def test_dedup_reads_and_writes_pipes(tmp_path: Path) -> None:
+    """`-` is standard input and output: only lines on stdout, talk on stderr; `--json` has no place there."""
+    row = '{"text": "one and two"}\n'
+    done = subprocess.run(
+        [*COMMAND, "dedup", "-", "-"], cwd=tmp_path, env=environment(), input=row * 2, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, row)
+    assert "1 exact" in done.stderr
+    refused = synth("dedup", "-", "-", "--json", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_extra_that_is_missing_is_exit_2_with_its_name(tmp_path: Path) -> None:
+    """Neither `merge` without polars nor a semantic report without scikit-learn begins to write."""
+    (tmp_path / "in.jsonl").write_text('{"text": "one and two"}\n')
+    for package, extra, arguments in (
+        ("polars", "merge", ["merge", "in.jsonl", "--out", "out.jsonl"]),
+        ("sklearn", "semantic", ["dedup", "in.jsonl", "out.jsonl", "--semantic-report", "pairs.jsonl"]),
+    ):
+        script = f"import sys; sys.modules[{package!r}] = None; from synth_async.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=tmp_path, env=environment(), capture_output=True,
+            text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"pip install 'synth-async[{extra}]'" in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_merge_prints_the_dataset(tmp_path: Path) -> None:
+    """A folder is a run folder with its dataset; the lines kept of each source are told."""
+    pytest.importorskip("polars", reason="wants the extra merge")
+    one, two = ({"id": text, "messages": [{"role": "user", "content": text}], "metadata": {}} for text in ("a", "b"))
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(one)}\n")
+    (tmp_path / "b.jsonl").write_text(f"{json.dumps(one)}\n{json.dumps(two)}\n")
+    done = synth("merge", "a.jsonl", "b.jsonl", "--out", "merged", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "merged/dataset.jsonl\n")
+    assert "3 lines read, 2 kept, 1 dropped" in done.stderr
+    assert json.loads(synth("status", "merged", "--json", cwd=tmp_path).stdout)["state"] == "finished"
+    assert json.loads(synth("report", "merged", "--json", cwd=tmp_path).stdout)["accepted"] == 2

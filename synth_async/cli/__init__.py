@@ -186,6 +186,12 @@ def dedup(
     clusters: Annotated[
         Path | None, typer.Option("--report", help="Write what was dropped, by what it repeats.")
     ] = None,
+    semantic: Annotated[
+        Path | None, typer.Option("--semantic-report", help="Write pairs alike in meaning; drops nothing.")
+    ] = None,
+    semantic_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Cosine above which a pair is in that report.")
+    ] = 0.90,
     workers: Workers = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken line.")] = False,
     as_json: AsJson = False,
@@ -202,6 +208,8 @@ def dedup(
         "fields": fields.value,
         "field": field,
         "against": against or [],
+        "semantic_report": semantic,
+        "semantic_threshold": semantic_threshold,
         "strict": strict,
     }
     exit_on_error(

@@ -130,6 +130,10 @@ def _dedup_text(summary: DedupSummary, source: Path, report: Path | None) -> str
     rows += [f"line {number} of {message}" for number, message in summary.against_broken[:_BROKEN_TOLD]]
     if report is not None:
         rows.append(f"what was dropped, by what it repeats: {report}")
+    if summary.semantic_count is not None:
+        rows.append(
+            f"{summary.semantic_count:,} pairs of kept lines are alike in meaning; nothing was dropped for that"
+        )
     return "\n".join(rows)
 
 

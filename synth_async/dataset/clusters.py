@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from synth_async.dataset.line_files import Spool
 
-__all__ = ["Clusters", "Place"]
+__all__ = ["Clusters", "Place", "Sink"]
 
 
 class Sink(Protocol):
@@ -37,9 +37,11 @@ class Place:
     line: int
     id: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        """The place as it stands in the report."""
-        return {"file": self.file, "line": self.line} | ({} if self.id is None else {"id": self.id})
+    def as_json(self, **more: object) -> bytes:
+        """The place as it stands in a report, with what else is told of it."""
+        row = {"file": self.file, "line": self.line} | ({} if self.id is None else {"id": self.id}) | more
+        # An id may hold a lone surrogate and a file name any byte: escaped, both are valid JSON.
+        return json.dumps(row).encode()
 
 
 class Clusters:
@@ -57,10 +59,9 @@ class Clusters:
     ) -> None:
         self._rows.__exit__(kind, error, trace)
 
-    def add(self, number: int, kept: Place, duplicate: Place, similarity: float, *, exact: bool) -> None:
-        """A duplicate of the kept document of that number and place; `similarity` from 0 to 1."""
-        row = duplicate.as_json() | {"similarity": round(similarity, 4), "exact": exact}
-        self._rows.append(_json(kept.as_json()) + b"\n" + _json(row))
+    def add(self, number: int, kept: bytes, duplicate: Place, similarity: float, *, exact: bool) -> None:
+        """A duplicate of the kept document of that number and place (as JSON); `similarity` from 0 to 1."""
+        self._rows.append(kept + b"\n" + duplicate.as_json(similarity=round(similarity, 4), exact=exact))
         self._kept.append(number)
 
     def write(self, sink: Sink) -> None:
@@ -72,8 +73,3 @@ class Clusters:
                 sink.write(b'{"kept":' + kept + b',"duplicates":[' if index == 0 else b",")
                 sink.write(duplicate)
             sink.write(b"]}\n")
-
-
-def _json(row: dict[str, Any]) -> bytes:
-    # An id may hold a lone surrogate and a file name any byte: escaped, both are valid JSON.
-    return json.dumps(row).encode()

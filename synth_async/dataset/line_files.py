@@ -203,6 +203,14 @@ class Spool:
         except OSError as error:
             raise DiskFailure(f"bytes put aside could not be read back: {error.strerror}") from None
 
+    def append_text(self, text: str) -> None:
+        """Put a text aside, lone surrogates too."""
+        self.append(text.encode("utf-8", "surrogatepass"))
+
+    def text(self, number: int) -> str:
+        """The text of that number."""
+        return self.read(number).decode("utf-8", "surrogatepass")
+
     def mapped(self, dtype: npt.DTypeLike, columns: int) -> npt.NDArray[Any]:
         """All of it as rows of an array that the kernel pages in: of use where every string has the same length."""
         self._write()

@@ -160,7 +160,7 @@ class _Outputs:
         kept = merge.place_of(repeats.kept)
         if self._report is not None:
             place = merge.place_of(number)
-            self._clusters.add(repeats.kept, kept, place, repeats.similarity, exact=repeats.exact)
+            self._clusters.add(repeats.kept, kept.as_json(), place, repeats.similarity, exact=repeats.exact)
         if self._folder is not None:
             self._folder.reject(parsed_row(content), kept, repeats.similarity, exact=repeats.exact)
 
@@ -244,9 +244,9 @@ class _Merge:
     def _verified(self, number: int, candidates: Sequence[int]) -> _Repeats | None:
         lengths = self.table.lengths
         possible = [each for each in candidates if could_exceed(self.threshold, lengths[number], lengths[each])]
-        text = self.table.text(number) if possible else ""
+        text = self.table.texts.text(number) if possible else ""
         for kept in possible:
-            similarity = indel_similarity(text, self.table.text(kept), self.threshold)
+            similarity = indel_similarity(text, self.table.texts.text(kept), self.threshold)
             if similarity is not None:
                 return _Repeats(kept, similarity, exact=False)
         return None

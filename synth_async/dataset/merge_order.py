@@ -57,17 +57,13 @@ class LineTable:
         """One more line. Its line end is not its own: lines of several files come to stand in one."""
         content = line.content.rstrip(b"\r\n")
         self.contents.append(content)
-        self.texts.append(sketch.text.encode("utf-8", "surrogatepass"))
+        self.texts.append_text(sketch.text)
         self._signatures.append(bytes(4 * ENTRIES) if sketch.signature is None else sketch.signature.tobytes())
         self.files.append(line.file)
         self.numbers.append(line.number)
         self.lengths.append(len(sketch.text))
         self._exact += sketch.exact
         self._digests.append(int.from_bytes(blake2b(content, digest_size=8).digest()))
-
-    def text(self, number: int) -> str:
-        """The normalised text of a line."""
-        return self.texts.read(number).decode("utf-8", "surrogatepass")
 
     def signatures(self) -> Signature:
         """The signatures of all lines, in rows that are read from disk as they are looked at."""
