@@ -275,9 +275,12 @@ def test_an_extra_that_is_missing_is_exit_2_with_its_name(tmp_path: Path) -> Non
 def test_merge_prints_the_dataset(tmp_path: Path) -> None:
     """A folder is a run folder with its dataset; the lines kept of each source are told."""
     pytest.importorskip("polars", reason="wants the extra merge")
-    one, two = ({"id": text, "messages": [{"role": "user", "content": text}], "metadata": {}} for text in ("a", "b"))
-    (tmp_path / "a.jsonl").write_text(f"{json.dumps(one)}\n")
-    (tmp_path / "b.jsonl").write_text(f"{json.dumps(one)}\n{json.dumps(two)}\n")
+    rows: list[dict[str, object]] = [
+        {"id": text, "messages": [{"role": "user", "content": text}], "metadata": {}} for text in ("a", "b")
+    ]
+    one, two = (json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(one)
+    (tmp_path / "b.jsonl").write_text(one + two)
     done = synth("merge", "a.jsonl", "b.jsonl", "--out", "merged", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "merged/dataset.jsonl\n")
     assert "3 lines read, 2 kept, 1 dropped" in done.stderr

@@ -10,7 +10,8 @@ Theory of operation
    this order (but for `candidate_pairs.MAX_EARLIER`).
 
 Memory: some 100 bytes a line, and a block of candidates. Disk beside the output while it works: about three times the
-size of the inputs. What survives a kill: the output is renamed into its place once it is whole.
+size of the inputs. What survives: the output is renamed into its place once it is whole; a SIGKILL leaves a hidden
+folder beside it, `.NAME.*`, that may be deleted.
 """
 
 from __future__ import annotations

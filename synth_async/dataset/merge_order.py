@@ -29,7 +29,7 @@ _EXACT_BYTES = 16
 
 
 class LineTable:
-    """All lines of a merge, numbered from 0 as they were read: 60 bytes each in memory, the rest waits on disk."""
+    """All lines of a merge, numbered from 0 as they were read: 64 bytes each in memory, the rest waits on disk."""
 
     def __init__(self, folder: Path | None) -> None:
         self.contents = Spool(folder)

@@ -4,8 +4,7 @@ Latent semantic analysis (Deerwester et al. 1990) with scikit-learn (extra `sema
 by a truncated SVD, compared by cosine. No model and no download. A cosine depends on the texts it is fitted on, and two
 texts on one topic with opposite advice may have a high one: reading the pairs is the point.
 
-Every text is compared with every other, block by block: the time is quadratic (some ten seconds of a core at 100,000),
-the memory 512 bytes a text and one block.
+Every text is compared with every other, block by block: the time is quadratic, the memory 512 bytes a text and a block.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["SemanticPair", "require_semantic", "semantic_pairs"]
 MAX_PAIRS = 10_000
 """Pairs that a report has: the most similar ones."""
 
-_WORDS = 2**16  # places that words are hashed to: of 20,000 different ones, three in four stand alone
+_WORDS = 2**16  # places that words are hashed to; of 20,000 different ones three in four stand alone
 _COMPONENTS = 128
 _FITTED = 20_000  # texts, evenly spread over all, that weights and components are fitted on
 _BLOCK = 1024
