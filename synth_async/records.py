@@ -20,6 +20,7 @@ __all__ = [
     "DropReason",
     "Example",
     "Message",
+    "PiiKind",
     "ResponseFormat",
     "Stage",
     "Task",
@@ -129,13 +130,21 @@ class Completion:
     usage: Usage
 
 
+PiiKind = Literal["email", "phone", "card", "iban", "ip", "national_id"]
+"""Personal data that can be told from other text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A training example on its way: the conversation without the system message, and where it came from."""
+    """A training example on its way: the conversation without the system message, and where it came from.
+
+    `redacted` counts the marks that stand in the place of personal data, by its kind.
+    """
 
     task: Task
     messages: tuple[Message, ...]
     model: str
+    redacted: Mapping[PiiKind, int] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -102,7 +102,7 @@ def test_overnight_shows_the_defaults() -> None:
     for name, different in {
         "topics": {"count", "endpoint", "categories"},
         "generation": {"endpoint"},
-        "filters": {"patterns"},
+        "filters": {"patterns", "profanity"},
         "judge": {"endpoint", "criteria"},
         "coverage": set(),
         "dedup": set(),

@@ -96,7 +96,15 @@ def _listed_parts(config: Config) -> dict[str, Any]:
 
 
 def _filter_parts(config: Config) -> dict[str, Any]:
-    parts = dict(_flat("filters", config.filters.model_dump(mode="json")))
+    """Lists of words and the code of the user's functions stand as a hash of what they hold, wherever it comes from."""
+    filters = config.filters
+    parts = dict(_flat("filters", filters.model_dump(mode="json", exclude={"profanity": {"file"}})))
+    if filters.profanity is not None:
+        parts["filters.profanity.words"] = _hex(orjson.dumps(filters.profanity.words))
+    if filters.custom:
+        from synth_async.config.extensions import function_digest  # noqa: PLC0415 - runs the user's code
+
+        parts.update({f"filters.custom.{name}": function_digest(name) for name in filters.custom})
     return parts if config.examples is None else {**parts, "examples.file": _hex(config.examples.file.read_bytes())}
 
 

@@ -1,4 +1,4 @@
-"""The files that a config names: the context document, seed topics, personas, and examples of the user's own."""
+"""The files that a config names: context document, seed topics, personas, examples, lists of words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from synth_async.config.wording import shown
 from synth_async.records import Topic
 
-__all__ = ["InputMistake", "read_personas", "read_rows", "read_text", "read_topics"]
+__all__ = ["InputMistake", "read_personas", "read_rows", "read_text", "read_topics", "read_words"]
 
 Read = TypeVar("Read")
 
@@ -87,6 +87,12 @@ def _each_line(text: str, read: Callable[[str], Read]) -> tuple[list[tuple[int, 
         more = InputMistake(f"and {len(mistakes) - MAX_MISTAKES} more malformed lines")
         mistakes = [*mistakes[:MAX_MISTAKES], more]
     return found, mistakes
+
+
+def read_words(text: str) -> tuple[str, ...]:
+    """The entries of a list, one a line; blank lines and lines that begin with `#` are skipped."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def _json_object(line: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synth_async.config.checks import section, tree_mistakes
-from synth_async.config.inputs import InputMistake, read_personas, read_rows, read_text, read_topics
+from synth_async.config.inputs import InputMistake, read_personas, read_rows, read_text, read_topics, read_words
 from synth_async.config.models import Config
 from synth_async.config.overrides import apply_overrides
 from synth_async.config.source import KeyPath, Mistake, Source, dotted, parse_yaml
@@ -67,6 +67,10 @@ def _checked(
     file, folder, tree = str(path), path.absolute().parent, source.tree
     config, model_mistakes = _validated(tree)
     mistakes = [*source.mistakes, *override_mistakes, *tree_mistakes(tree), *model_mistakes, *bool_mistakes(tree)]
+    if section(tree, "filters").get("custom") or section(tree, "filters").get("language"):
+        from synth_async.config.extensions import extension_mistakes  # noqa: PLC0415 - runs the user's code
+
+        mistakes.extend(extension_mistakes(section(tree, "filters"), folder))
     if any(section(tree, stage).get("prompt") is not None for stage in ("topics", "generation", "judge")):
         from synth_async.config.templates import template_mistakes  # noqa: PLC0415 - jinja2 costs 60 ms
 
@@ -78,7 +82,7 @@ def _checked(
     if problems or config is None:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file != file, problem.line or 0)))
     return LoadedConfig(
-        _with_absolute_paths(config, folder),
+        _with_words(_with_absolute_paths(config, folder), folder, inputs.words),
         path,
         text,
         inputs.context,
@@ -112,9 +116,10 @@ class _Inputs:
         self.examples: tuple[tuple[int, dict[str, Any]], ...] = self._lines(
             folder, tree, "examples", lambda _, text: read_rows(text)
         )
+        self.words = read_words(self._text(folder, tree, ("filters", "profanity", "file")) or "")
 
-    def _text(self, folder: Path, tree: dict[str, Any], path: tuple[str, str]) -> str | None:
-        name = section(tree, path[0]).get(path[1])
+    def _text(self, folder: Path, tree: dict[str, Any], path: tuple[str, ...]) -> str | None:
+        name = section(tree, *path[:-1]).get(path[-1])
         if not isinstance(name, str):
             return None
         try:
@@ -171,3 +176,12 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         if value is not None:
             changes[name] = part.model_copy(update={key: folder / value})
     return config.model_copy(update=changes)
+
+
+def _with_words(config: Config, folder: Path, words: tuple[str, ...]) -> Config:
+    """The config with the words of `profanity.file` beside its own, so that a run needs no file for them."""
+    profanity = config.filters.profanity
+    if profanity is None or profanity.file is None:
+        return config
+    whole = profanity.model_copy(update={"file": folder / profanity.file, "words": (*profanity.words, *words)})
+    return config.model_copy(update={"filters": config.filters.model_copy(update={"profanity": whole})})

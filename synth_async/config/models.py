@@ -6,6 +6,7 @@ mistakes. Durations are seconds, prices are US dollars per million tokens.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from synth_async.records import ResponseFormat
+from synth_async.records import PiiKind, ResponseFormat
 
 SIMULATOR = "simulator"
 """The `base_url` (and the model name) of the embedded endpoint."""
@@ -326,6 +327,63 @@ class Pattern(_Section):
     """Which side is searched."""
 
 
+class Repetition(_Section):
+    """How much of a turn may be repeated; a number alone is `share`."""
+
+    share: Share | None = 0.3
+    """Most of a turn that may stand in repeated word 4-grams or repeated sentences; null turns this part off."""
+    gopher: bool = True
+    """The bounds of Gopher (Rae et al. 2021, table A1) on repeated lines, paragraphs and n-grams, from 50 words on."""
+
+
+class Pii(_Section):
+    """Personal data that a model has written, on either side; `pii: redact` alone sets the action."""
+
+    action: Literal["drop", "redact", "keep"] = "drop"
+    """Drop the example, put `[EMAIL]`, `[PHONE]` ... in its place, or do not look."""
+    kinds: Annotated[tuple[PiiKind, ...], Field(min_length=1)] = ("email", "phone", "card", "iban", "ip", "national_id")
+    """What is looked for. Names and postal addresses cannot be told from other words, and are not."""
+    allow_synthetic: bool = True
+    """Let pass what is nobody's: example.com, 555-01xx, test cards, info@, toll-free and private addresses."""
+
+
+class Profanity(_Section):
+    """Words that the user does not want; there is no list of ours. A list alone is `words`."""
+
+    words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Words and phrases, found as whole words in any case; those of `file` are added when the config is loaded."""
+    file: Path | None = None
+    """UTF-8 text file, one word or phrase a line; `#` begins a comment."""
+    where: Literal["user", "assistant", "both"] = "both"
+    """Which side is searched."""
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Profanity:
+        if not self.words and self.file is None:
+            raise ValueError("has neither words nor a file")
+        return self
+
+
+def _as_word_list(value: object) -> object:
+    return {"words": value} if isinstance(value, list | tuple) else value
+
+
+def _as_action(value: object) -> object:
+    return {"action": value} if isinstance(value, str) else value
+
+
+def _as_share(value: object) -> object:
+    return {"share": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+
+
+def reason_of(custom: str) -> str:
+    """The reason under which a function of the user's drops: its own name, or that of the entry point."""
+    return re.split(r"[:.]", custom)[-1] if ":" in custom else custom
+
+
 class Filters(_Section):
     """Cheap heuristics before the judge is paid: named rules with counted reasons; `false` or null turns one off."""
 
@@ -337,19 +395,48 @@ class Filters(_Section):
     """The reply opens like a refusal ("I'm sorry, but I can't", "As an AI")."""
     placeholder: bool = True
     """A placeholder was left in (`[insert`, `[your`, `{{`, `xxx`, lorem ipsum)."""
-    short_reply: Annotated[float, Field(gt=0, le=1)] | None = 0.2
+    leakage: bool = True
+    """A turn holds parts of a prompt: `Topic:`, the system prompt, "Here is the JSON", keys of the answer's format."""
+    role_mixup: bool = True
+    """A turn speaks for the other side: it goes on with `Customer:`, or the user greets like an agent."""
+    pii: Annotated[Pii | None, BeforeValidator(_as_action)] = Pii()
+    """Personal data: e-mail, phone, card, IBAN, IP and national ids, by their checksums where they have one."""
+    short_reply: Share | None = 0.2
     """The reply is shorter than this share of a long question."""
-    echo: Annotated[float, Field(gt=0, le=1)] | None = 0.8
-    """The reply is more similar than this to the question."""
-    repetition: Annotated[float, Field(gt=0, le=1)] | None = 0.3
-    """More than this share of the text stands in repeated word 4-grams or repeated sentences."""
+    profanity: Annotated[Profanity | None, BeforeValidator(_as_word_list)] = None
+    """The user's own list of words."""
     patterns: tuple[Pattern, ...] = ()
     """The user's own regular expressions."""
+    echo: Share | None = 0.8
+    """The reply is more similar than this to the question."""
+    repetition: Annotated[Repetition | None, BeforeValidator(_as_share)] = Repetition()
+    """Too much of a turn is repeated."""
+    language: Annotated[tuple[LanguageCode, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    """Languages that turns may be written in, as ISO 639 codes; short turns pass. Needs the extra `language`."""
+    custom: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(:[A-Za-z_][\w.]*)?$")], ...] = ()
+    """The user's own functions, `package.module:function` or entry points of `synth_async.filters`: their code runs."""
 
-    @field_validator("user_words", "assistant_words", "short_reply", "echo", "repetition", mode="before")
+    @field_validator(
+        "user_words", "assistant_words", "pii", "short_reply", "profanity", "echo", "repetition", mode="before"
+    )
     @classmethod
     def _false_is_off(cls, value: object) -> object:
         return None if value is False else value
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _norwegian_in_quotes(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("must be codes such as en; null turns it off, and Norwegian is 'no' in quotes")  # noqa: TRY004
+        return value
+
+    @model_validator(mode="after")
+    def _reasons_differ(self) -> Filters:
+        own = [*(pattern.name for pattern in self.patterns), *map(reason_of, self.custom)]
+        names = [*(name for name in type(self).model_fields if name not in {"patterns", "custom"}), *own]
+        if repeated := sorted({name for name in own if names.count(name) > 1}):
+            raise ValueError(f"two filters would count under the same name: {', '.join(repeated)}")
+        return self
 
 
 class Criterion(_Section):

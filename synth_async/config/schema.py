@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from synth_async.config import models
-from synth_async.config.models import Config, Filters
+from synth_async.config.models import Config
 
 __all__ = ["json_schema", "render"]
 
@@ -32,7 +32,7 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["on_finish"]["anyOf"].insert(0, {"type": "string"})
     _allow_short_facets(schema)
     _allow_short_categories(schema["$defs"])
-    _allow_false(schema["$defs"]["Filters"]["properties"])
+    _allow_short_filters(schema["$defs"])
     return {"$schema": DIALECT, **schema, "title": "synth-async config"}
 
 
@@ -108,11 +108,20 @@ def _allow_one_name(definitions: dict[str, Any]) -> None:
         definitions[section]["properties"]["endpoint"]["anyOf"].insert(0, {"type": "string"})
 
 
-def _allow_false(properties: dict[str, Any]) -> None:
-    """`false` turns a filter off, as null does."""
-    for key in Filters.model_fields:
-        if {"type": "null"} in properties[key].get("anyOf", ()):
-            properties[key]["anyOf"].append({"const": False})
+def _allow_short_filters(definitions: dict[str, Any]) -> None:
+    """One value in the place of a section, one language without a list; `false` turns a filter off, as null does."""
+    filters = definitions["Filters"]["properties"]
+    for key, short in {
+        "pii": definitions["Pii"]["properties"]["action"],
+        "repetition": definitions["Repetition"]["properties"]["share"]["anyOf"][0],
+        "profanity": definitions["Profanity"]["properties"]["words"],
+        "language": filters["language"]["anyOf"][0]["items"],
+    }.items():
+        told = {name: value for name, value in short.items() if name not in ("title", "default", "description")}
+        filters[key]["anyOf"].insert(0, told)
+    for key in filters.keys() - {"language"}:
+        if {"type": "null"} in filters[key].get("anyOf", ()):
+            filters[key]["anyOf"].append({"const": False})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What becomes of an answer: the decisions between a completion and an accepted example, in their order.
 
-`examine` (parse, filter, screen) runs before the judge is paid; `admit` (score, dedup, target) after. Both are plain
-functions of their input and of what has been accepted so far, so that a run taken up again decides the same.
+`examine` (parse, redact, filter, screen) runs before the judge is paid; `admit` (score, dedup, target) after. Both are
+plain functions of their input and of what has been accepted so far, so that a run taken up again decides the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from synth_async.config.models import Config
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.dedup import Deduplicator, Sketch
 from synth_async.stages.few_shot import CopyCheck
-from synth_async.stages.filters import build_filters, first_breach
+from synth_async.stages.filters import build_filters, build_redaction, first_breach, prompt_texts
 from synth_async.stages.generation import is_conversation
 from synth_async.stages.judging import low_score
 from synth_async.stages.parsing import read_example
@@ -48,7 +48,8 @@ class Curation:
     def __init__(self, config: Config, examples: Sequence[Sequence[Message]] = ()) -> None:
         self._config = config
         self._copies = CopyCheck(examples) if examples else None
-        self._filters = build_filters(config.filters)
+        self._filters = build_filters(config.filters, prompts=prompt_texts(config))
+        self._redact = build_redaction(config.filters)
         settings = config.dedup
         self._index = Deduplicator(settings.threshold, settings.verify, settings.fields) if settings else None
 
@@ -56,9 +57,9 @@ class Curation:
         return f"<Curation filters={len(self._filters)} index={self._index!r}>"
 
     def read(self, task: Task, completion: Completion) -> Example | Rejected:
-        """The example in an answer, or why there is none."""
+        """The example in an answer, redacted where the config wants it, or why there is none."""
         example = read_example(task, completion, turns=self._config.generation.turns if is_conversation(task) else 1)
-        return Rejected(example, None) if isinstance(example, Drop) else example
+        return Rejected(example, None) if isinstance(example, Drop) else self._redact(example)
 
     def examine(self, task: Task, completion: Completion) -> Candidate | Rejected:
         """A candidate for the judge, or why it is none: the like of an accepted example can never get in."""

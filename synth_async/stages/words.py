@@ -12,7 +12,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import groupby
 
-__all__ = ["count_words", "is_mostly_unspaced", "tokens"]
+__all__ = ["count_words", "gram_set", "is_mostly_unspaced", "tokens"]
 
 # Han with extensions, kana, bopomofo; the marks for iteration and length count as letters.
 _EAST_ASIAN = (
@@ -88,6 +88,13 @@ def tokens(text: str) -> tuple[str, ...]:
         return tuple(text.translate(_SPACED_PUNCTUATION).split())
     pattern = _MIXED_TOKEN if _UNSPACED.search(text) else _TOKEN
     return tuple(pattern.findall(text.replace("'", "").replace("_", " ")))
+
+
+@lru_cache(maxsize=_TURNS_KEPT)
+def gram_set(text: str, size: int) -> frozenset[tuple[str, ...]]:
+    """The runs of `size` tokens that occur in a text."""
+    words = tokens(text)
+    return frozenset(zip(*(words[offset:] for offset in range(size)), strict=False))
 
 
 def is_mostly_unspaced(text: str) -> bool:
