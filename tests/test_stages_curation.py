@@ -10,6 +10,7 @@ from small_config import small_config
 from synth_async.records import Completion, Drop, Example, Message, Task, Topic, Usage, Verdict
 from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
 from synth_async.stages.generation import plan_task
+from synth_async.stages.lines import dataset_line, rejects_line
 from synth_async.stages.planner import Planner
 
 _USER = "My parcel with the blue lamp has not arrived although it was sent two weeks ago, what now?"
@@ -159,3 +160,38 @@ def test_an_answer_is_read_in_the_form_in_which_it_was_asked_for(asked: int, now
     found = curation.read(_task(0, generation={"turns": asked}), completion)
     assert isinstance(found, Example)
     assert list(found.messages) == turns
+
+
+_PERSONAL = (
+    "My parcel has not arrived, write to jan.kowalski@gmail.com or call 212-736-5093 when you know more, please."
+)
+
+
+def test_redacted_text_is_what_every_later_step_sees() -> None:
+    """Filters, the index and the lines get the marks; reading the answer again gives the same example."""
+    curation = Curation(small_config(filters={"pii": "redact"}))
+    kept = _accept(curation, 0, _completion(user=_PERSONAL))
+    assert "write to [EMAIL] or call [PHONE]" in kept.user
+    assert curation.read(_task(0), _completion(user=_PERSONAL)) == kept
+    other = _PERSONAL.replace("jan.kowalski", "eva.maier").replace("736", "629")
+    assert _reason(curation.examine(_task(1), _completion(user=other))) == ("screen", "exact_duplicate")
+    line = orjson.loads(dataset_line(small_config(), kept, None))
+    assert line["metadata"]["redacted"] == {"email": 1, "phone": 1}
+    dropped = orjson.loads(rejects_line(small_config(), kept.task, OVER_TARGET, kept, None))
+    assert dropped["metadata"]["redacted"] == {"email": 1, "phone": 1}
+
+
+def test_personal_data_is_dropped_by_default_and_kept_when_asked() -> None:
+    """What is not redacted leaves no trace in the metadata."""
+    assert _reason(Curation(small_config()).examine(_task(0), _completion(user=_PERSONAL))) == ("filter", "pii")
+    kept = Curation(small_config(filters={"pii": "keep"})).examine(_task(0), _completion(user=_PERSONAL))
+    assert isinstance(kept, Candidate)
+    assert kept.example.user == _PERSONAL
+    assert "redacted" not in orjson.loads(dataset_line(small_config(), kept.example, None))["metadata"]
+
+
+def test_the_system_prompt_of_the_config_may_not_be_quoted() -> None:
+    """The rule against leakage knows what the model was told."""
+    prompt = "You sell lamps by mail and answer every question about them in two or three friendly sentences."
+    curation = Curation(small_config(system_prompt=prompt))
+    assert _reason(curation.examine(_task(0), _completion(reply=f"{_REPLY} {prompt}"))) == ("filter", "leakage")

@@ -72,3 +72,62 @@ def test_a_phrase_may_be_said_twice_below_twelve_words(length: int, *, passes: b
     text = f"{rest[0]} {phrase} {rest[1]}. {rest[2]} {phrase} {rest[3]}."
     assert (breach_of(example_of(assistant=text), repetition=0.3) is None) is passes
     assert breach_of(example_of(assistant=f"{text} {rest[4]} {phrase} {rest[5]}."), repetition=0.3)
+
+
+# --- Gopher --------------------------------------------------------------------------------------
+
+GOPHER = {"repetition": {"share": None}}
+
+
+def words(first: int, last: int) -> str:
+    """Words that occur once each."""
+    return " ".join(f"word{number}" for number in range(first, last))
+
+
+@pytest.mark.parametrize(("times", "passes"), [(4, True), (5, False)])
+def test_repeated_lines_are_bounded_by_their_share(times: int, *, passes: bool) -> None:
+    """Of twelve lines 30 % may be there again; that makes 3 repeated lines, not 4, and their characters few."""
+    lines = [f"{words(12 * number, 12 * number + 12)}" for number in range(8)]
+    text = "\n".join([*lines, *["and so on"] * times])
+    assert (breach_of(example_of(assistant=text), **GOPHER) is None) is passes
+
+
+def test_repeated_paragraphs_are_found_by_their_characters() -> None:
+    """One of six paragraphs that is there twice, and long."""
+    short = [words(10 * number, 10 * number + 10) for number in range(4)]
+    long = words(100, 160)
+    drop = breach_of(example_of(assistant="\n\n".join([long, *short, long])), **GOPHER)
+    assert drop is not None
+    assert "of the lines are repeated" in drop.detail
+
+
+@pytest.mark.parametrize(("gram", "size"), [("aaaaaaaaaa bbbbbbbbbb", 2), ("aaaaaaa bbbbbbb ccccccc", 3)])
+def test_one_gram_may_not_fill_a_text(gram: str, size: int) -> None:
+    """A pair that is a fifth of the characters, or a triple that is more than 18 %; three times is never too often."""
+    rest = [words(25 * number, 25 * number + 25) for number in range(4)]
+    often = " ".join(f"{part} {gram} {gram}" for part in rest)
+    drop = breach_of(example_of(assistant=often), **GOPHER)
+    assert drop is not None
+    assert f"one {size}-gram" in drop.detail or size == 3
+    assert (
+        breach_of(example_of(assistant=f"{rest[0]} {rest[1]} {rest[2]} {rest[3]} " + f"{gram} " * 3), **GOPHER) is None
+    )
+
+
+@pytest.mark.parametrize(("length", "passes"), [(20, True), (45, False)])
+def test_repeated_grams_may_fill_their_share(length: int, *, passes: bool) -> None:
+    """In 250 words a phrase of 20 may be said twice (8 %), one of 45 may not (18 %)."""
+    phrase = words(1000, 1000 + length)
+    text = f"{words(100, 200)} {phrase} {words(200, 360 - 2 * length)} {phrase} {words(400, 440)}"
+    assert (breach_of(example_of(assistant=text), **GOPHER) is None) is passes
+
+
+def test_short_texts_pass_whatever_they_repeat() -> None:
+    """Below 80 words the bounds are not for them; the share is."""
+    text = "please wait " * 30
+    assert breach_of(example_of(assistant=text), **GOPHER) is None
+    assert breach_of(example_of(assistant=text), repetition=0.3)
+    assert breach_of(example_of(assistant=text + "please wait " * 20), **GOPHER)
+    assert (
+        breach_of(example_of(assistant=text + "please wait " * 20), repetition={"share": None, "gopher": False}) is None
+    )

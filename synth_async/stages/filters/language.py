@@ -1,7 +1,7 @@
 """The rule about languages, with py3langid: its model comes with the package and nothing is downloaded.
 
-Only texts of some length are judged, and only a sure finding drops: of 1,500 English turns cut to 25 words none was
-taken for another language. The opening is enough, and the cost grows with every byte.
+Only texts of some length are judged, and only a sure finding drops: of 5,196 English turns of 15 words and more that
+people wrote, none was taken for another language. The opening is enough, and the cost grows with every byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FEWEST_WORDS = 15
 """Shorter turns pass: names, thanks and numbers are in every language."""
 
 _OPENING_CHARACTERS = 240
-_SURE = 0.9
+_SURE = 0.7
 _NO_LANGUAGE = "zxx"
 _NO_PROSE = re.compile(r"https?://\S+|\S+@\S+|`[^`]*`|\[[A-Z_]+\]|[\d\W_]{4,}")
 

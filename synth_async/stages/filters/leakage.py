@@ -29,23 +29,15 @@ _GRAM_WORDS = 4
 """Length of the grams that tell whether to look closer; the rule against repetition has them anyway."""
 
 _TEMPLATE_PARTS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
-_MARKERS = (
-    "user_message",
-    "assistant_response",
-    "<instructions>",
-    "</instructions>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|endoftext|>",
-    "[INST]",
-    "[/INST]",
+# Keys of our format, tags of our prompt, marks of chat templates.
+_MARKER = re.compile(
+    r"\b(?:user_message|assistant_response)\b|</?instructions>|<\|(?:im_start|im_end|eot_id|endoftext)\|>|\[/?INST\]"
 )
 _ANNOUNCED = re.compile(
     r"\W*(?:(?:sure|certainly|of course|okay|ok|absolutely|great)\b[,.! ]*)?(?:here(?:['’]s| is| are)|below (?:is|are))"
     r"(?: (?:the|a|an|your|one|my))?(?: \w+){0,2}? "
-    r"(?:json|(?:training|example|sample|realistic|simulated|synthetic|generated) "
-    r"(?:conversation|dialogue|exchange)s?)\b",
+    r"(?:json|(?:training|example|sample|realistic|simulated|synthetic|generated)"
+    r"(?: \w+){0,3}? (?:conversation|dialogue|exchange)s?)\b",
     re.IGNORECASE,
 )
 _LONGEST_HEADING = 40
@@ -100,9 +92,10 @@ def _breach(
 
 
 def _marker(text: str) -> str | None:
-    if "_" in text or "[" in text or "<" in text:
-        return next((quoted(marker) for marker in _MARKERS if marker in text), None)
-    return None
+    if "_" not in text and "[" not in text and "<" not in text:
+        return None
+    found = _MARKER.search(text)
+    return quoted(found[0]) if found else None
 
 
 def _heading(text: str, task: Task) -> str | None:
