@@ -45,6 +45,22 @@ class Verify(StrEnum):
     NONE = "none"
 
 
+class ExportFormat(StrEnum):
+    """The choices of `export --format` and `validate-dataset --format`, as in `synth_async.dataset.formats`."""
+
+    OPENAI = "openai"
+    TRL_SFT = "trl-sft"
+    TRL_PROMPT_COMPLETION = "trl-prompt-completion"
+    TRL_DPO = "trl-dpo"
+    SHAREGPT = "sharegpt"
+    ALPACA = "alpaca"
+    AXOLOTL = "axolotl"
+    TOGETHER = "together"
+    MISTRAL = "mistral"
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+
+
 class Fields(StrEnum):
     """The choices of `dedup --fields`, as in the config."""
 
@@ -245,6 +261,87 @@ def merge(
 
     choices = {"threshold": threshold, "fields": fields.value, "field": field, "report": clusters, "strict": strict}
     exit_on_error(lambda: merge_sources(sources, out, workers=workers, as_json=as_json, choices=choices))
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="DIR|FILE", help="A run folder, or a file of chats.")],
+    *,
+    target: Annotated[ExportFormat, typer.Option("--format", help="Whose format.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="A file, or a folder; default: export-FORMAT beside the source."),
+    ] = None,
+    keep_metadata: Annotated[bool, typer.Option("--keep-metadata", help="Keep id and metadata in each line.")] = False,
+    licence: Annotated[str, typer.Option("--license", help="What the dataset card states.")] = "unknown",
+    seed: Annotated[int, typer.Option(help="Seed of split, mix and suite.")] = 0,
+    held_out: Annotated[
+        float, typer.Option("--held-out", metavar="SHARE", help="Share of the topics kept out of training.")
+    ] = 0.0,
+    suite: Annotated[int, typer.Option(min=0, help="Held-out examples for the regression suite.")] = 50,
+    mix: Annotated[Path | None, typer.Option(metavar="FILE", help="Real examples to mix in.")] = None,
+    real_share: Annotated[float, typer.Option("--real-share", help="Share of real examples in the mix.")] = 0.4,
+    decontaminate: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Leave out what repeats this evaluation file.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Similarity above which two examples repeat each other.")
+    ] = 0.80,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Count tokens: tokenizer.json, a model's folder, or `deepseek`.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Count the examples longer than this.")] = None,
+    pack: Annotated[
+        int | None, typer.Option(metavar="TOKENS", min=1, help="Pack into blocks of so many tokens as well.")
+    ] = None,
+    split_long: Annotated[
+        bool, typer.Option("--split-long", help="Packing: split what is longer than a block, do not leave it out.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset in a trainer's format.
+
+    With a held-out split, mixing with real data, decontamination, packing and a dataset card. Prints the path.
+    """
+    from synth_async.cli.exporting import export_dataset
+
+    choices = {
+        "format": target.value,
+        "out": out,
+        "keep_metadata": keep_metadata,
+        "license": licence,
+        "seed": seed,
+        "held_out": held_out,
+        "suite": suite,
+        "mix": mix,
+        "real_share": real_share,
+        "decontaminate": tuple(decontaminate or ()),
+        "threshold": threshold,
+        "tokenizer": tokenizer,
+        "max_tokens": max_tokens,
+        "pack": pack,
+        "split_long": split_long,
+    }
+    exit_on_error(lambda: export_dataset(source, choices, as_json=as_json))
+
+
+@app.command()
+def validate_dataset(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines (also .gz), a JSON array, or Parquet.")],
+    *,
+    target: Annotated[ExportFormat, typer.Option("--format", help="Whose rules.")],
+    show: Annotated[
+        int | None, typer.Option(min=0, help="Breaches to print, of the first 1,000; default: 50, all with --json.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file against a trainer's rules.
+
+    Prints every breach with its line; exit code 1 where there is one.
+    """
+    from synth_async.cli.exporting import check_dataset
+
+    exit_on_error(lambda: check_dataset(file, target.value, show=show, as_json=as_json))
 
 
 @app.command()
