@@ -84,7 +84,10 @@ class ExportSummary:
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"packing": None if self.packing is None else self.packing.as_json()}
+        return asdict(self) | {
+            "dropped": dict(self.dropped),
+            "packing": None if self.packing is None else self.packing.as_json(),
+        }
 
 
 def export(wishes: ExportWishes, on_progress: Callable[[int], None] | None = None) -> ExportSummary:
@@ -212,6 +215,8 @@ class _Export:
             for row in self._kept(sift.rows(self._wishes.mix, "real"), stack):
                 spool.add(self._record(row))
             counts = (available, len(spool) - available)
+            if not counts[1]:
+                raise UsageError(f"{self._wishes.mix}: no example in it can be mixed in: {self._why_nothing()}")
             taken = mix_counts(*counts, self._wishes.real_share)
             self._summary.surplus = sum(counts) - sum(taken)
             self._summary.real = self._facts.real = taken[1]

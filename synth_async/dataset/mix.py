@@ -15,8 +15,8 @@ def mix_counts(synthetic: int, real: int, real_share: float) -> tuple[int, int]:
     Of n examples in the mix, round(n x share) are real: no other whole number is nearer to the share.
     """
     share = Fraction(str(real_share))
-    bounds = ([Fraction(synthetic) / (1 - share)] if share < 1 else []) + ([Fraction(real) / share] if share else [])
-    total = int(min(bounds)) + 2
+    half = Fraction(1, 2)  # what rounding may add
+    total = int(min((synthetic + half) / (1 - share), (real + half) / share)) + 1
     while total:
         wanted = round(total * share)
         if wanted <= real and total - wanted <= synthetic:

@@ -1,8 +1,8 @@
 """Which examples share a block. Pure, and the same for the same lengths.
 
 Best-fit decreasing: the longest example first, each into the fullest block that still has room for it (Ding et al.
-2024, arXiv 2404.10830, for language models). Lengths are whole numbers up to the block's, so blocks are kept by the room
-that is left, and one integer remembers which rooms there are: O(n) after the sorting.
+2024, arXiv 2404.10830, for language models). Lengths are whole numbers up to the block's, so blocks are kept by the
+room that is left, and one integer remembers which rooms there are: O(n) after the sorting.
 
 It is near the optimum unless all examples are about as long as each other, a few to a block: then every block ends with
 a gap too short for any of them (9 % at four to a block). `packed_blocks` fills such data block by block instead,
@@ -67,9 +67,10 @@ def _longest_first(lengths: Sequence[int], block_tokens: int) -> list[int]:
 
 
 class _Fitting:
-    """Fills one block after the other: the longest that is left, others as they are drawn, and two that fit best.
+    """Fills one block after the other: with what is drawn at random, and at last with the two that fit best.
 
-    What is drawn at random leaves short and long ones for later blocks; the order of best-fit decreasing would not.
+    That leaves short and long ones for later blocks, as the order of best-fit decreasing would not. What is longer than
+    half a block begins one, the longest first.
     """
 
     def __init__(self, lengths: Sequence[int], block_tokens: int) -> None:
@@ -90,7 +91,8 @@ class _Fitting:
         return blocks
 
     def _next_block(self) -> list[int]:
-        block = [self._take(self._present.bit_length() - 1)]
+        longest = self._present.bit_length() - 1
+        block = [self._take(longest if 2 * longest > self._block_tokens else self._draw())]
         room = self._block_tokens - self._lengths[block[0]]
         while self._present and room >= (shortest := (self._present & -self._present).bit_length() - 1):
             drawn = self._draw()

@@ -47,11 +47,7 @@ class Places:
     def card(self) -> Path:
         """README.md; under another name where one stands that is not the card of this export."""
         card = self.folder / "README.md"
-        return (
-            card
-            if not card.exists() or self._is_own(card)
-            else self.folder / f"{self.train.name.partition('.')[0]}.README.md"
-        )
+        return card if not card.exists() or self._is_own(card) else self.folder / f"{self.prefix or 'train.'}README.md"
 
     def earlier_parts(self) -> Iterator[Path]:
         """Files of an earlier export to the same place, by its card: what is not written again would be stale."""
@@ -83,7 +79,8 @@ def places_for(out: Path | None, source: Path, target: Format) -> Places:
     out = out or source.parent / f"export-{target.name}"
     if out.suffix in _FILES and not out.is_dir():
         _check_name(out, target)
-        return Places(_made(out.parent) / out.name, f"{out.name.removesuffix('.gz').rpartition('.')[0]}.")
+        stem = out.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".parquet")
+        return Places(_made(out.parent) / out.name, f"{stem}.")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is there and is no folder; name a folder, or a file that ends in {target.suffix}")
     return Places(_made(out) / f"train{target.suffix}", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from array import array
 from contextlib import ExitStack
@@ -22,7 +23,11 @@ _BATCH_ROWS = 1000
 
 def encoded(row: object) -> bytes:
     """A row as a line of JSON."""
-    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # metadata of others: integers beyond 64 bits, lone surrogates
+        return json.dumps(row).encode() + b"\n"
 
 
 class JsonlSink:
@@ -98,10 +103,10 @@ class Spool:
 
     def add(self, record: object) -> None:
         """Keep one more record, anything that JSON holds."""
-        self._starts.append(self._starts[-1] + self._file.write(orjson.dumps(record)))
+        self._starts.append(self._starts[-1] + self._file.write(encoded(record)))
 
     def read(self, number: int) -> Any:
         """The record with this number, from 0."""
         start, end = self._starts[number], self._starts[number + 1]
         self._file.seek(start)
-        return orjson.loads(self._file.read(end - start))
+        return json.loads(self._file.read(end - start))

@@ -53,7 +53,7 @@ def _messages_of(row: Mapping[str, Any], rules: MessageRules) -> Iterator[str]:
 # --- OpenAI --------------------------------------------------------------------------------------
 
 _OPENAI_RULES = MessageRules(
-    roles=TOOL_ROLES | {"function", "developer"},
+    roles=TOOL_ROLES | {"function"},
     keys={"role", "content", "name", "function_call", "weight", "tool_calls", "tool_call_id", "refusal"},
     parts=True,
 )
@@ -108,9 +108,7 @@ AXOLOTL = Format(
 
 # --- Together ------------------------------------------------------------------------------------
 
-_TOGETHER_RULES = MessageRules(
-    roles=CHAT_ROLES, keys={"role", "content", "weight", "name", "tool_calls"}, alternating=True
-)
+_TOGETHER_RULES = MessageRules(roles=CHAT_ROLES, alternating=True)
 _TOGETHER_SHAPES = {
     "messages": ("messages",),
     "instruction": ("prompt", "completion"),
