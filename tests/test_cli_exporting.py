@@ -37,7 +37,7 @@ def test_the_choices_are_the_formats() -> None:
 
 
 def test_export_prints_the_path_and_validate_takes_what_it_wrote(source: Path) -> None:
-    """stdout holds the path alone; the check of the file is exit 0 with nothing on stdout."""
+    """Stdout holds the path alone; the check of the file is exit 0 with nothing on stdout."""
     done = synth("export", source, "--format", "openai", cwd=source.parent)
     written = source.parent / "export-openai" / "train.jsonl"
     assert (done.returncode, done.stdout) == (0, f"{written}\n")

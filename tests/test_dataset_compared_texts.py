@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from synth_async.dataset.compared_texts import UnreadableRow, id_of_row, parsed_row, parts_of_row
+from synth_async.dataset.compared_texts import id_of_row, parsed_row, parts_of_row
+from synth_async.stages.conversations import UnreadableRow
 
 SYSTEM, USER, ASSISTANT = ({"role": r, "content": c} for r, c in (("system", "S"), ("user", "Q"), ("assistant", "A")))
 

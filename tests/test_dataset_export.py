@@ -11,11 +11,11 @@ import pytest
 import yaml
 from chat_rows import example, read_rows, write_rows
 
-from synth_async.dataset.conversations import conversation_of_row
 from synth_async.dataset.export import ExportSummary, ExportWishes, export
 from synth_async.dataset.formats import FORMATS
 from synth_async.dataset.validation import validate_file
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import conversation_of_row
 from synth_async.stages.dedup import Deduplicator
 
 

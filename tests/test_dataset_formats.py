@@ -9,9 +9,9 @@ import pytest
 from chat_rows import chats
 from hypothesis import given
 
-from synth_async.dataset.conversations import conversation_of_row
 from synth_async.dataset.formats import FORMATS, Unfit
 from synth_async.dataset.validation import row_breaches
+from synth_async.stages.conversations import conversation_of_row
 
 SYSTEM, USER, ASSISTANT = ({"role": r, "content": c} for r, c in (("system", "S"), ("user", "Q"), ("assistant", "A")))
 HUMAN, GPT = {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from chat_rows import example, read_rows, write_rows
 
-from synth_async.dataset.conversations import conversation_of_row
 from synth_async.dataset.export import ExportWishes, export
 from synth_async.dataset.extras import required
 from synth_async.dataset.formats import FORMATS
 from synth_async.dataset.packed import NO_LOSS
 from synth_async.dataset.validation import validate_file
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import conversation_of_row
 
 BLOCK = 512
 

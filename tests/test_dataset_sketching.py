@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from synth_async.dataset.compared_texts import UnreadableRow
 from synth_async.dataset.deduplicate import deduplicate_file
 from synth_async.dataset.line_files import Line
 from synth_async.dataset.sketching import Reading, Sketched, cores_available, sketched_lines
 from synth_async.errors import SynthAsyncError
+from synth_async.stages.conversations import UnreadableRow
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,9 +9,9 @@ from chat_rows import example, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.dataset.conversations import conversation_of_row
 from synth_async.dataset.decontaminate import Leak, Leaks
 from synth_async.dataset.split import Suite, is_held_out, topic_of
+from synth_async.stages.conversations import conversation_of_row
 
 topics = st.text(min_size=1, max_size=20)
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from synth_async import __version__
-from synth_async.dataset.conversations import Conversation
+from synth_async.stages.conversations import Conversation
 
 __all__ = ["CARD_MARK", "CardFacts", "card_text"]
 

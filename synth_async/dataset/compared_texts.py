@@ -7,22 +7,19 @@ from typing import Any
 
 import orjson
 
+from synth_async.stages.conversations import UnreadableRow
 from synth_async.stages.dedup import Fields
 
-__all__ = ["UnreadableRow", "id_of_row", "parsed_row", "parts_of_row"]
+__all__ = ["id_of_row", "parsed_json", "parsed_row", "parts_of_row"]
 
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _ANY_ROLE = "text"
 
 
-class UnreadableRow(ValueError):
-    """A line that holds no text to compare; the message says why."""
-
-
 def parsed_row(line: bytes) -> dict[str, Any]:
     """The JSON object of a line; raises `UnreadableRow`."""
-    row = _parsed(line)
+    row = parsed_json(line)
     if not isinstance(row, dict):
         raise UnreadableRow("not a JSON object")
     return row
@@ -104,7 +101,8 @@ def _content(content: object) -> str:
     raise UnreadableRow(f"content is {type(content).__name__}, neither a text nor a list of parts")
 
 
-def _parsed(line: bytes) -> object:
+def parsed_json(line: bytes) -> object:
+    """The JSON of a line, as other tools write it too; raises `UnreadableRow`."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import xxhash
 
-from synth_async.dataset.conversations import Conversation, conversation_of_row
-from synth_async.dataset.deduplicate import UnreadableRow, _numbered_lines
+from synth_async.dataset.line_files import numbered_lines
 from synth_async.dataset.rows import numbered_rows
+from synth_async.stages.conversations import Conversation, UnreadableRow, conversation_of_row
 from synth_async.stages.dedup import Deduplicator
 from synth_async.stages.words import tokens
 
@@ -89,7 +89,7 @@ def _ngrams(text: str) -> Iterator[tuple[int, str]]:
 
 def _rows_of_texts(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     if path.suffix == ".txt":
-        for number, line in _numbered_lines(path):
+        for _, number, line in numbered_lines([path]):
             yield number, (line.decode("utf-8", "replace"),)
         return
     for number, row in numbered_rows(path):

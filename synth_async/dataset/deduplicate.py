@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth_async.dataset.clusters import Clusters, Place, Sink
-from synth_async.dataset.compared_texts import UnreadableRow
 from synth_async.dataset.line_files import (
     Line,
     Spool,
@@ -25,6 +24,7 @@ from synth_async.dataset.line_files import (
 from synth_async.dataset.semantic import require_semantic, semantic_pairs
 from synth_async.dataset.sketching import Document, Reading, Sketched, sketched_lines
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import UnreadableRow
 from synth_async.stages.dedup import Deduplicator, Fields, Match, Verify
 
 __all__ = ["DedupSummary", "deduplicate_file"]

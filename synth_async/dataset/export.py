@@ -18,12 +18,11 @@ import orjson
 
 from synth_async.config.models import DEFAULT_CRITERIA
 from synth_async.dataset.card import CardFacts, card_text
-from synth_async.dataset.conversations import Conversation
 from synth_async.dataset.decontaminate import Leaks
-from synth_async.dataset.deduplicate import _refuse_overwriting, _replaced
 from synth_async.dataset.extras import required
 from synth_async.dataset.formats import FORMATS, Format
 from synth_async.dataset.formats.companions import axolotl_config, dataset_info
+from synth_async.dataset.line_files import refuse_overwriting, replaced
 from synth_async.dataset.mix import drawn_order, mix_counts
 from synth_async.dataset.packed import Packer, Packing
 from synth_async.dataset.places import Places, places_for, source_file
@@ -32,6 +31,7 @@ from synth_async.dataset.sinks import JsonlSink, Sink, Spool, open_sink
 from synth_async.dataset.split import Suite
 from synth_async.dataset.tokens import ChatTokenizer, TokenCounts, load_tokenizer
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import Conversation
 from synth_async.store.run_folder import RunFolder, read_json
 
 __all__ = ["ExportSummary", "ExportWishes", "export"]
@@ -141,7 +141,7 @@ class _Export:
     def run(self) -> ExportSummary:
         inputs = [self._source, *self._wishes.decontaminate, *([self._wishes.mix] if self._wishes.mix else [])]
         outputs = [self._places.train, self._places.sibling("held_out")]
-        _refuse_overwriting(inputs=inputs, outputs=outputs)
+        refuse_overwriting(inputs=inputs, outputs=outputs)
         stale = set(self._places.earlier_parts())
         sift = self._sift()
         with ExitStack() as stack:
@@ -307,7 +307,7 @@ class _Export:
         if self._packer is not None:
             path = self._places.part("packed.parquet")
             self._summary.files.append(str(path))
-            self._summary.packing = self._packer.write(stack.enter_context(_replaced(path)))
+            self._summary.packing = self._packer.write(stack.enter_context(replaced(path)))
 
     def _write_companions(self) -> None:
         held_out = self._facts.splits.get("test", (None, 0))[0]
@@ -328,7 +328,7 @@ class _Export:
         self._written(self._places.card(), card_text(self._facts).encode("utf-8", "replace"))
 
     def _written(self, path: Path, content: bytes) -> None:
-        with _replaced(path) as file:
+        with replaced(path) as file:
             file.write(content)
         self._summary.files.append(str(path))
 

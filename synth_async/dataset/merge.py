@@ -28,7 +28,7 @@ import numpy as np
 
 from synth_async.dataset.candidate_pairs import candidates_by_document, required_polars
 from synth_async.dataset.clusters import Clusters, Place
-from synth_async.dataset.compared_texts import UnreadableRow, id_of_row, parsed_row
+from synth_async.dataset.compared_texts import id_of_row, parsed_row
 from synth_async.dataset.line_files import (
     STANDARD,
     Line,
@@ -42,6 +42,7 @@ from synth_async.dataset.merge_order import LineTable, Order
 from synth_async.dataset.merged_folder import MergedFolder
 from synth_async.dataset.sketching import Reading, sketched_lines
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import UnreadableRow
 from synth_async.stages.dedup import Fields
 from synth_async.stages.dedup.engine import MAX_VERIFIED
 from synth_async.stages.dedup.verification import could_exceed, indel_similarity

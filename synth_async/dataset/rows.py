@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from synth_async.dataset.deduplicate import UnreadableRow, _numbered_lines, _parsed
+from synth_async.dataset.compared_texts import parsed_json
 from synth_async.dataset.extras import required
+from synth_async.dataset.line_files import numbered_lines
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import UnreadableRow
 
 __all__ = ["numbered_rows"]
 
@@ -28,21 +30,21 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, object]]:
     elif path.suffix == ".json":
         yield from enumerate(_array_rows(path), start=1)
     else:
-        for number, line in _numbered_lines(path):
+        for _, number, line in numbered_lines([path]):
             yield number, _row_or_problem(line)
 
 
 def _row_or_problem(line: bytes) -> object:
     try:
-        return _parsed(line)
+        return parsed_json(line)
     except UnreadableRow as problem:
         return problem
 
 
 def _array_rows(path: Path) -> list[Any]:
-    content = b"".join(line for _, line in _numbered_lines(path))
+    content = b"".join(line for _, _, line in numbered_lines([path]))
     try:
-        rows = _parsed(content)
+        rows = parsed_json(content)
     except UnreadableRow as problem:
         raise UsageError(f"{path}: {problem}; JSON Lines end in .jsonl") from None
     if not isinstance(rows, list):

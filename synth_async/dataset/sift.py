@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from synth_async.dataset.conversations import Conversation, conversation_of_row
 from synth_async.dataset.decontaminate import Leaks
-from synth_async.dataset.deduplicate import UnreadableRow
 from synth_async.dataset.formats import Format, Row, Unfit
 from synth_async.dataset.rows import numbered_rows
 from synth_async.dataset.split import is_held_out, topic_of
 from synth_async.dataset.validation import row_breaches
+from synth_async.stages.conversations import Conversation, UnreadableRow, conversation_of_row
 from synth_async.stages.dedup import Deduplicator
 
 __all__ = ["LeftOut", "Origin", "Sift", "Sifted"]

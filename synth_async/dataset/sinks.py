@@ -12,9 +12,9 @@ from typing import IO, Any, Self
 
 import orjson
 
-from synth_async.dataset.deduplicate import _replaced
 from synth_async.dataset.extras import required
 from synth_async.dataset.formats import Row
+from synth_async.dataset.line_files import replaced
 
 __all__ = ["JsonlSink", "ParquetSink", "Sink", "Spool", "encoded", "open_sink"]
 
@@ -36,7 +36,7 @@ class JsonlSink:
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path = path
         self.rows = 0
-        self._file: Any = stack.enter_context(_replaced(path))
+        self._file: Any = stack.enter_context(replaced(path))
 
     def write(self, row: Row) -> None:
         self._file.write(encoded(row))
@@ -55,7 +55,7 @@ class ParquetSink:
         message = self._arrow.struct([("role", text), ("content", text)])
         extra = [("id", text), ("metadata", text)] if keep_metadata else []
         self._schema = self._arrow.schema([("messages", self._arrow.list_(message)), *extra])
-        file = stack.enter_context(_replaced(path))
+        file = stack.enter_context(replaced(path))
         self._writer = stack.enter_context(parquet.ParquetWriter(file, self._schema, compression="zstd"))
         self._batch: list[Row] = []
         stack.callback(self._flush)

@@ -20,9 +20,10 @@ from functools import cache
 from itertools import islice
 from multiprocessing import get_context, parent_process
 
-from synth_async.dataset.compared_texts import UnreadableRow, id_of_row, parsed_row, parts_of_row
+from synth_async.dataset.compared_texts import id_of_row, parsed_row, parts_of_row
 from synth_async.dataset.line_files import Line
 from synth_async.errors import SynthAsyncError
+from synth_async.stages.conversations import UnreadableRow
 from synth_async.stages.dedup import Deduplicator, Fields, Sketch, Verify
 
 __all__ = ["Document", "Reading", "Sketched", "cores_available", "sketched_lines"]

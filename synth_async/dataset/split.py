@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-from synth_async.dataset.conversations import Conversation
+from synth_async.stages.conversations import Conversation
 from synth_async.stages.dedup.texts import normalise
 
 __all__ = ["Suite", "is_held_out", "topic_of"]

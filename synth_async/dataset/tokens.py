@@ -18,9 +18,9 @@ from typing import Any
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from synth_async.dataset.conversations import Conversation, Turn
 from synth_async.dataset.extras import required
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import Conversation, Turn
 
 __all__ = ["CHATML", "ChatTokenizer", "TokenCounts", "TokenIds", "load_tokenizer"]
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 
-from synth_async.dataset.deduplicate import UnreadableRow, _numbered_lines
 from synth_async.dataset.formats import Format
 from synth_async.dataset.formats.rules import key_breaches
+from synth_async.dataset.line_files import numbered_lines
 from synth_async.dataset.rows import numbered_rows
 from synth_async.errors import UsageError
+from synth_async.stages.conversations import UnreadableRow
 
 __all__ = ["MAX_BREACHES_KEPT", "Breach", "Validation", "row_breaches", "validate_file"]
 
@@ -82,7 +83,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     if path.is_dir() or path.suffix in {".json", ".parquet"}:
         yield from numbered_rows(path)
         return
-    for number, line in _numbered_lines(path):
+    for _, number, line in numbered_lines([path]):
         try:
             yield number, orjson.loads(line)
         except orjson.JSONDecodeError as error:

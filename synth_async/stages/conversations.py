@@ -38,7 +38,7 @@ _CARRIED = ("name", "tool_call_id", "weight")
 
 
 class UnreadableRow(ValueError):
-    """A row that holds no conversation; the message says why."""
+    """A row that holds no conversation, or no text to compare; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +202,22 @@ def _text(content: object) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return content
+        return _checked(content)
     if not isinstance(content, list):
         raise UnreadableRow(f"content is {type(content).__name__}, neither a text nor a list of parts")
     for part in content:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise UnreadableRow(f"content holds {kind}; only text can be exported")
-    return "\n".join(part["text"] for part in content)
+    return _checked("\n".join(part["text"] for part in content))
+
+
+def _checked(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnreadableRow("a lone surrogate in a text; no trainer can read that") from None
+    return text
 
 
 def _tools(value: object) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synth_async.dataset.conversations import Conversation, Turn
+from synth_async.stages.conversations import Conversation, Turn
 
 __all__ = ["Format", "Row", "Unfit", "turns_with"]
 

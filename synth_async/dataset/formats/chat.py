@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from synth_async.dataset.conversations import Conversation
 from synth_async.dataset.formats.base import Format, Row, Unfit, turns_with
 from synth_async.dataset.formats.rules import (
     CHAT_ROLES,
@@ -17,6 +16,7 @@ from synth_async.dataset.formats.rules import (
     message_breaches,
     text_breaches,
 )
+from synth_async.stages.conversations import Conversation
 
 __all__ = ["AXOLOTL", "JSONL", "MISTRAL", "OPENAI", "PARQUET", "TOGETHER", "messages_shape"]
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from synth_async.dataset.conversations import Conversation, Turn
 from synth_async.dataset.formats.base import Format, Row, Unfit, turns_with
 from synth_async.dataset.formats.rules import MessageRules, message_breaches, text_breaches
+from synth_async.stages.conversations import Conversation, Turn
 
 __all__ = ["ALPACA", "SHAREGPT", "TRL_DPO", "TRL_PROMPT_COMPLETION", "TRL_SFT"]
 

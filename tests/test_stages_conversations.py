@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from synth_async.dataset.conversations import conversation_of_row
-from synth_async.dataset.deduplicate import UnreadableRow
+from synth_async.stages.conversations import UnreadableRow, conversation_of_row
 
 SYSTEM, USER, ASSISTANT = ({"role": r, "content": c} for r, c in (("system", "S"), ("user", "Q"), ("assistant", "A")))
 BETTER, WORSE = {"role": "assistant", "content": "A"}, {"role": "assistant", "content": "B"}
