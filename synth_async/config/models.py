@@ -173,6 +173,17 @@ class Endpoint(_Section):
         return self
 
 
+class Budget(_Section):
+    """What a run may spend, all its processes together; it stops with work left (exit 4) before it would pass it."""
+
+    usd: Annotated[float, Field(gt=0)] | None = None
+    """US dollars; every endpoint in use needs a price."""
+    tokens: PositiveInt | None = None
+    """Prompt and completion tokens."""
+    requests: PositiveInt | None = None
+    """Requests sent."""
+
+
 class ContextFile(_Section):
     """A document that the examples must agree with: a policy, a product sheet."""
 
@@ -557,6 +568,8 @@ class Config(_Section):
     """Command run at the end, the outcome in its `SYNTH_ASYNC_...` variables; a list or a line, run without a shell."""
     endpoints: Annotated[dict[str, Endpoint], Field(min_length=1)]
     """Named endpoints. With one, every stage uses it."""
+    budget: Budget | None = None
+    """What the run may spend."""
     topics: Topics = Topics()
     """Seed topics."""
     generation: Generation = Generation()
@@ -605,6 +618,20 @@ class Config(_Section):
                     raise ValueError(f"{key}: no facet is named {axis!r}, there is {', '.join(known)}")
         if "persona" in self.facets and self.personas is not None:
             raise ValueError("personas: a facet is named persona as well; rename it, or leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_can_be_kept(self) -> Config:
+        if self.budget is None:
+            return self
+        unpriced = [name for name in self.used_endpoints if self.endpoints[name].price is None]
+        if self.budget.usd is not None and unpriced:
+            raise ValueError(f"budget.usd: endpoints.{unpriced[0]} has no price")
+        if self.budget.usd is not None or self.budget.tokens is not None:
+            for stage in ("topics", "generation", "judge"):
+                section = getattr(self, stage)
+                if section is not None and section.max_tokens is None:
+                    raise ValueError(f"budget: {stage}.max_tokens is needed, as an answer without a limit has no price")
         return self
 
     @property

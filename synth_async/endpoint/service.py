@@ -6,6 +6,7 @@ to the retry policy, an endpoint that has gone away to the breaker, a bad answer
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import time
@@ -23,6 +24,7 @@ from synth_async.endpoint.failures import failure_of
 from synth_async.endpoint.headers import read_limits
 from synth_async.endpoint.limits import Limits, Permit
 from synth_async.endpoint.negotiation import Negotiation
+from synth_async.endpoint.purse import Lease, Purse, is_free
 from synth_async.endpoint.retry import next_delay_s
 from synth_async.endpoint.wire import Dialect, request_body
 from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
@@ -37,6 +39,13 @@ KeepAnswer = Callable[[bytes], None]
 _PRIORITY: Mapping[Stage, int] = {Stage.JUDGE: 0, Stage.TOPICS: 1, Stage.GENERATE: 2}
 _BYTES_PER_TOKEN = 4.0
 """First guess for the prompt; the running means that follow come from the server's own counts."""
+
+_FEWEST_BYTES = 2.0
+"""Bytes per token that hardly any prompt falls below, for a budget while nothing is known."""
+
+_ENOUGH_ANSWERS = 20
+_MARGIN = 0.7
+"""Part of the mean bytes per token that a single prompt may have: scripts and stages differ."""
 
 _MEAN_WEIGHT = 0.05
 
@@ -106,9 +115,15 @@ class _TokenEstimate:
     def __init__(self) -> None:
         self._bytes_per_token = _BYTES_PER_TOKEN
         self._completions: dict[Stage, float] = {}
+        self._answers = 0
 
     def prompt(self, prompt_bytes: int) -> float:
         return prompt_bytes / self._bytes_per_token
+
+    def most_prompt(self, prompt_bytes: int) -> int:
+        """The most that a prompt can reasonably have: a budget is not to be passed."""
+        least_bytes_per_token = _MARGIN * self._bytes_per_token if self._answers >= _ENOUGH_ANSWERS else _FEWEST_BYTES
+        return math.ceil(prompt_bytes / least_bytes_per_token)
 
     def completion(self, request: ChatRequest) -> float:
         most = request.max_tokens or 512
@@ -116,6 +131,7 @@ class _TokenEstimate:
 
     def learn(self, request: ChatRequest, prompt_bytes: int, completion: Completion) -> None:
         usage = completion.usage
+        self._answers += 1
         if usage.prompt > 0:
             self._bytes_per_token += _MEAN_WEIGHT * (prompt_bytes / usage.prompt - self._bytes_per_token)
         mean = self._completions.get(request.stage)
@@ -140,6 +156,7 @@ class Endpoint:
         self.settings = settings
         self.counts = EndpointCounts()
         self.on_exchange: Callable[[Exchange], None] | None = None
+        self.purse: Purse | None = None
         self.on_note: Callable[[str], None] = lambda _: None
         self.breaker = Breaker(name, give_up_after_s=give_up_after_s)
         self.limits = Limits(
@@ -177,7 +194,7 @@ class Endpoint:
         failed = 0
         while True:
             try:
-                completion = await self._attempt(request, keep, patient=patient)
+                completion = await self._paid_attempt(request, keep, patient=patient)
                 if completion is not None:
                     return completion
             except RateLimited as limited:
@@ -258,7 +275,24 @@ class Endpoint:
         if failure.kind in ("http_503", "timeout"):
             self.limits.shrink()
 
-    async def _attempt(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool) -> Completion | None:
+    async def _paid_attempt(self, request: ChatRequest, keep: KeepAnswer, *, patient: bool) -> Completion | None:
+        """One attempt within the budget, where there is one."""
+        if self.purse is None:
+            return await self._attempt(request, keep, patient=patient)
+        lease = await self.purse.lease(request, self._estimate.most_prompt(self._body_bytes(request)))
+        completion: Completion | None = None
+        try:
+            completion = await self._attempt(request, keep, patient=patient, lease=lease)
+            return completion
+        finally:
+            usage = completion.usage if completion is not None else None
+            error = sys.exception()
+            # Without an error and without a completion the server refused the spelling.
+            self.purse.settle(request, lease, usage, is_free=error is None or is_free(error))
+
+    async def _attempt(
+        self, request: ChatRequest, keep: KeepAnswer, *, patient: bool, lease: Lease | None = None
+    ) -> Completion | None:
         """One admitted exchange; None when the server did not understand us, and another spelling may help."""
         dialect = self.negotiation.dialect_for(request)
         body = self._body(request, dialect)
@@ -275,6 +309,8 @@ class Endpoint:
             dialect, body = now_spoken, self._body(request, now_spoken)
         used: float | None = None
         self.counts.attempts += 1
+        if lease is not None:
+            lease.is_sent = True
         try:
             answer = await self._exchange(body, permit.sent_at)
             keep(answer.body)
@@ -301,6 +337,9 @@ class Endpoint:
             if self.on_exchange is not None:
                 status, now = _status_of(sys.exception(), completion), anyio.current_time()
                 self.on_exchange(Exchange(request, asked_at, permit.sent_at, now, status, completion))
+
+    def _body_bytes(self, request: ChatRequest) -> int:
+        return len(self._body(request, self.negotiation.dialect_for(request)))
 
     def _body(self, request: ChatRequest, dialect: Dialect) -> bytes:
         return request_body(request, model=self.settings.model, dialect=dialect, extra_body=self.settings.extra_body)

@@ -5,6 +5,7 @@ answer-STAGE      a raw answer, before anything looks at it (stage: topics, gene
 categories        the categories that the model named
 topic-batch       a planned batch of topics, before its request
 topics            the topics that a batch brought
+lease, release    what a request may take of the budget, before it is sent; what one without an answer took
 accept, reject    a decision, with the fingerprint of the config that made it
 reopen            takes back a decision: the task is open again
 manifest          what `run.json` held, so that it can be made again
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from synth_async.endpoint.purse import Lease
 from synth_async.records import ChatRequest, Drop, Message, Stage, Task, Topic, Verdict
 from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import NO_KEY, Frame
@@ -26,8 +28,10 @@ __all__ = [
     "ANSWER",
     "CATEGORIES",
     "FORK",
+    "LEASE",
     "MANIFEST",
     "REJECT",
+    "RELEASE",
     "REOPEN",
     "TASK",
     "TOPICS",
@@ -37,7 +41,9 @@ __all__ = [
     "batch_of",
     "decision_frame",
     "drop_of",
+    "lease_frame",
     "manifest_frame",
+    "release_frame",
     "task_frame",
     "task_of",
     "verdict_of",
@@ -47,6 +53,8 @@ TASK = "task"
 CATEGORIES = "categories"
 TOPIC_BATCH = "topic-batch"
 TOPICS = "topics"
+LEASE = "lease"
+RELEASE = "release"
 ACCEPT = "accept"
 REJECT = "reject"
 REOPEN = "reopen"
@@ -92,9 +100,22 @@ def batch_of(frame: Frame) -> tuple[TopicBatch, tuple[Message, ...]]:
     return batch, tuple(fields["messages"])
 
 
-def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes) -> Frame:
-    """The frame of a raw answer. `attempt` counts how often this answer was asked for, from 1."""
-    return Frame(request.key, ANSWER[request.stage], {"attempt": attempt, "endpoint": endpoint}, body)
+def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes, lease: int | None = None) -> Frame:
+    """The frame of a raw answer. `attempt` counts how often this answer was asked for, from 1; `lease` is closed."""
+    fields: dict[str, Any] = {"attempt": attempt, "endpoint": endpoint}
+    if lease is not None:
+        fields["lease"] = lease
+    return Frame(request.key, ANSWER[request.stage], fields, body)
+
+
+def lease_frame(key: str, lease: Lease) -> Frame:
+    """The frame of what a request may take."""
+    return Frame(key, LEASE, {"n": lease.number, "tokens": lease.tokens, "usd": lease.usd})
+
+
+def release_frame(lease: Lease, *, requests: int, tokens: int, usd: float) -> Frame:
+    """The frame of what a request without an answer took."""
+    return Frame(NO_KEY, RELEASE, {"n": lease.number, "requests": requests, "tokens": tokens, "usd": usd})
 
 
 def decision_frame(key: str, fingerprint: str, drop: Drop | None, verdict: Verdict | None, *, in_place: bool) -> Frame:

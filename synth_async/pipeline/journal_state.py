@@ -13,12 +13,15 @@ from typing import Any
 
 import orjson
 
+from synth_async.pipeline.budget import Amount
 from synth_async.pipeline.frames import (
     ACCEPT,
     ANSWER,
     CATEGORIES,
+    LEASE,
     MANIFEST,
     REJECT,
+    RELEASE,
     REOPEN,
     TASK,
     TOPIC_BATCH,
@@ -88,6 +91,7 @@ class JournalState:
     """Where things stand in the journal: 16-byte keys to places.
 
     `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers;
+    `leases` are those still open, `released` is what requests without an answer took;
     `last_samples` the last planned sample of each topic; `planned_batches` the batches of topics that were not read.
     """
 
@@ -102,6 +106,10 @@ class JournalState:
         self.planned_batches: dict[int, tuple[TopicBatch, tuple[Message, ...]]] = {}
         self.generated = 0
         self.spent: dict[str, list[int]] = {}
+        self.answered = 0
+        self.leases: dict[int, Amount] = {}
+        self.released = Amount()
+        self.next_lease = 0
         self.manifest: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -158,6 +166,14 @@ def _note_rare(state: JournalState, kind: str, line: bytes) -> None:
         state.planned_batches[planned[0].number] = planned
     elif kind == CATEGORIES:
         state.categories = read_frame(line).fields["names"]
+    elif kind == LEASE:
+        fields = orjson.loads(line[9:])
+        state.leases[fields["n"]] = Amount(1, fields["tokens"], fields["usd"])
+        state.next_lease = fields["n"] + 1
+    elif kind == RELEASE:
+        fields = orjson.loads(line[9:])
+        state.leases.pop(fields["n"], None)
+        state.released += Amount(fields["requests"], fields["tokens"], fields["usd"])
     elif kind == MANIFEST:
         state.manifest = read_frame(line).fields["manifest"]
 
@@ -172,18 +188,21 @@ def _note_task(state: JournalState, place: int, key: bytes, line: bytes, note_pl
 
 def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
     try:
-        endpoint, usage = read_answer(line)
+        endpoint, lease, usage = read_answer(line)
     except MalformedBody:
         return  # an answer in transport's eyes only: it is asked for again
     sums = state.spent.setdefault(endpoint, [0, 0])
     sums[0] += usage.prompt
     sums[1] += usage.completion
+    state.answered += 1
+    if lease is not None:
+        state.leases.pop(lease, None)
     state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
     state.answers.put(key, place)
 
 
-def read_answer(line: bytes) -> tuple[str, Usage]:
-    """Endpoint and usage of an answer; raises MalformedBody.
+def read_answer(line: bytes) -> tuple[str, int | None, Usage]:
+    """Endpoint, lease and usage of an answer; raises MalformedBody.
 
     Frame and body are one JSON text where the body stands as it came. Parsing that as a whole is cheaper than finding
     out what may be left out of it: a search for a key takes as long.
@@ -193,9 +212,10 @@ def read_answer(line: bytes) -> tuple[str, Usage]:
     except orjson.JSONDecodeError:  # a body nested as deep as the parser goes
         fields = {}
     if "body" in fields:
-        return fields["endpoint"], usage_of(fields["body"])
+        return fields["endpoint"], fields.get("lease"), usage_of(fields["body"])
     frame = read_frame(line)
-    return frame.fields["endpoint"], read_completion(frame.body or b"", fallback_model="").usage
+    usage = read_completion(frame.body or b"", fallback_model="").usage
+    return frame.fields["endpoint"], frame.fields.get("lease"), usage
 
 
 def _doubt_decisions(state: JournalState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from synth_async.config.models import Config
+from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.frames import CATEGORIES, TOPICS, answer_frame, batch_frame, decision_frame, task_frame
 from synth_async.records import ChatRequest, Drop, Example, Task, Topic, Verdict
 from synth_async.report.metrics import Tally
@@ -26,6 +27,7 @@ class Ledger:
         self.rejects = rejects
         self.fingerprint = fingerprint
         self.tally = Tally()
+        self.budget: Budget | None = None
         self._config = config
         self._prices = {
             name: (endpoint.price.prompt, endpoint.price.completion) if endpoint.price else None
@@ -42,7 +44,8 @@ class Ledger:
 
     def answered(self, request: ChatRequest, attempt: int, endpoint: str, body: bytes) -> None:
         """A raw answer came in."""
-        self.journal.append(answer_frame(request, attempt, endpoint, body))
+        lease = self.budget.lease_of(request.key) if self.budget is not None else None
+        self.journal.append(answer_frame(request, attempt, endpoint, body, lease))
 
     def note_spent(self, endpoint: str, prompt: int, completion: int) -> None:
         """Tokens that answers were charged; an endpoint that the config no longer names has no known price."""

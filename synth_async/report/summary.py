@@ -58,6 +58,8 @@ def _costs(metrics: Mapping[str, Any]) -> list[str]:
         f"requests  {metrics['attempts']:,} sent, {metrics['http_429']:,} answered with 429",
         f"time      {duration(elapsed_s)}{rate}",
     ]
+    for name, found in metrics.get("budget", {}).items():
+        lines.append(f"budget    {found['spent']:,g} of {found['limit']:,g} {name}")
     for endpoint, used in metrics["utilisation"].items():
         shares = [f"{share:.1%} of the {limit} limit" for limit, share in used.items() if share is not None]
         if shares:
