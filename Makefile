@@ -19,7 +19,7 @@ quickstart: $(RUNTIME)  ## a first dataset from the embedded endpoint: no key, n
 
 # PYTEST_ARGS='-k journal -x' reaches pytest.
 test: $(DEV)  ## the test suite, without the slow tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 # 5 is pytest's answer where no test is marked slow.
 test-slow: $(DEV)  ## the tests that kill real processes or take long
@@ -27,7 +27,7 @@ test-slow: $(DEV)  ## the tests that kill real processes or take long
 
 coverage: $(DEV)  ## the test suite, and what it does not reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest -n auto $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -115,7 +115,9 @@ _PARTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "id": _TEXTS,
-        "content": st.one_of(st.none(), _TEXTS, st.integers(), st.just([]), st.just({"usage": {"prompt_tokens": 9}})),
+        "content": st.one_of(
+            st.none(), _TEXTS, st.integers(-9, 9), st.just([]), st.just({"usage": {"prompt_tokens": 9}})
+        ),
         "role": st.just("assistant"),
         "error": st.sampled_from([None, "", "bad", {"message": "m"}]),
         "finish_reason": st.sampled_from(["stop", "error", None]),

@@ -8,7 +8,7 @@ from typing import Any
 
 from synth_async.dataset.compared_texts import parsed_json
 from synth_async.dataset.extras import required
-from synth_async.dataset.line_files import numbered_lines
+from synth_async.dataset.line_files import numbered_lines, require_inputs
 from synth_async.errors import UsageError
 from synth_async.stages.conversations import UnreadableRow
 
@@ -25,6 +25,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, object]]:
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name the file")
+    require_inputs([path])
     if path.suffix == ".parquet":
         yield from enumerate(_parquet_rows(path), start=1)
     elif path.suffix == ".json":

@@ -21,6 +21,7 @@ from synth_async.config.models import Config, Judge
 from synth_async.endpoint.pool import EndpointPool
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
+from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.replay import Replay
 from synth_async.pipeline.topic_source import TopicSource
@@ -57,6 +58,7 @@ class Graph:
         listed_topics: Sequence[Topic],
         pool: TopicPool,
         curation: Curation,
+        kept: KeptExamples,
         ledger: Ledger,
         replay: Replay,
     ) -> None:
@@ -71,6 +73,7 @@ class Graph:
         self._planner = planner
         self._plan = plan
         self._curation = curation
+        self._kept = kept
         self._ledger = ledger
         self._replay = replay
         self._backlog = replay.tasks()
@@ -249,8 +252,8 @@ class Graph:
             self._reject(example.task, drop, example, verdict)
             return
         self._taken_up.pop(example.task.key, None)
-        self._ledger.accepted(example, verdict)
-        self._curation.accept(example, candidate.sketch)
+        place = self._ledger.accepted(example, verdict)
+        self._kept.keep(example, candidate.sketch, place)
         self._planner.note_decided(example.task, verdict.labels if verdict else None, accepted=True)
         self._wake()
 

@@ -7,7 +7,7 @@ and of an answer whether it is a completion, and what it was charged. Nothing is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -82,6 +82,10 @@ class Decisions(Places):
     def doubt(self, key: bytes) -> None:
         """What was accepted can no longer be read."""
         self._marks[self._rows[key]] &= ~_ACCEPTED
+
+    def acceptances(self) -> Iterator[tuple[bytes, int]]:
+        """Key and place of every decision that accepts, in the order that counts."""
+        return ((key, self[key]) for key in self if self._marks[self._rows[key]] & _ACCEPTED)
 
     def _order(self) -> array[int]:
         return self._positions

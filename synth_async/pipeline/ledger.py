@@ -66,10 +66,13 @@ class Ledger:
         fields = {"batch": batch.number, "asked": batch.count, **way, "fresh": fresh, "topics": rows}
         self.journal.append(Frame(key, TOPICS, fields))
 
-    def accepted(self, example: Example, verdict: Verdict | None, *, in_place: bool = False) -> None:
-        """An example was accepted."""
-        self.journal.append(decision_frame(example.task.key, self.fingerprint, None, verdict, in_place=in_place))
+    def accepted(self, example: Example, verdict: Verdict | None, *, in_place: bool = False) -> int:
+        """An example was accepted; returns the place of that in the journal."""
+        place = self.journal.append(
+            decision_frame(example.task.key, self.fingerprint, None, verdict, in_place=in_place)
+        )
         self.confirm_accepted(example, verdict)
+        return place
 
     def rejected(
         self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None, *, in_place: bool = False

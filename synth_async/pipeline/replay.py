@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from synth_async.config.models import Config
 from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
 from synth_async.pipeline.journal_state import JournalState
+from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.curation import Candidate, Curation, Rejected
@@ -25,10 +26,15 @@ from synth_async.stages.topics import TopicBatch, TopicPool
 from synth_async.store.frames import Frame
 from synth_async.store.journal import Journal
 
-__all__ = ["Replay", "reopen_failed"]
+__all__ = ["Replay", "goes_on", "reopen_failed"]
 
 _OPEN = (DropReason.OVER_TARGET, DropReason.OVER_SHARE, DropReason.PENDING_JUDGE)
 """Reasons that are not the last word: the examples are taken up when the run has use for them."""
+
+
+def goes_on(state: JournalState, config: Config) -> bool:
+    """Whether anything is left to decide, so that the index of what was accepted is needed."""
+    return state.stale > 0 or state.accepted < config.target
 
 
 def reopen_failed(journal: Journal, state: JournalState) -> int:
@@ -75,6 +81,7 @@ class Replay:
         ledger: Ledger,
         curation: Curation,
         planner: Planner,
+        kept: KeptExamples,
     ) -> None:
         self.backlog: list[int] = []
         self._config = config
@@ -84,7 +91,8 @@ class Replay:
         self._ledger = ledger
         self._curation = curation
         self._planner = planner
-        self.goes_on = state.stale > 0 or state.accepted < config.target
+        self._kept = kept
+        self.goes_on = goes_on(state, config)
 
     def restore_plan(self, pool: TopicPool) -> None:
         """Categories, topics and samples as they were planned."""
@@ -117,6 +125,7 @@ class Replay:
         tally.answered = self._state.generated
         for endpoint, (prompt, completion) in self._state.spent.items():
             self._ledger.note_spent(endpoint, prompt, completion)
+        self._restore_index()
         later = [key for key, place in self._state.decisions.items() if not self._settle(key, place, offline=offline)]
         self._ledger.dataset.settle()
         self._ledger.rejects.settle()
@@ -129,6 +138,18 @@ class Replay:
                 self._take_up(key)  # answered, and stopped before it was decided: no request is needed for that
             else:
                 self.backlog.append(place)
+
+    def _restore_index(self) -> None:
+        """What the sidecar has of the examples that are about to be confirmed; nothing where some are decided again."""
+        if not self.goes_on:
+            return
+        is_whole = not self._state.stale and not self._journal.is_damaged
+        accepted = list(self._state.decisions.acceptances()) if is_whole else []
+        self._kept.restore([place for _, place in accepted], lambda number: self._compared_text(accepted[number][0]))
+
+    def _compared_text(self, key: bytes) -> str:
+        example = self._example(task_of(self._journal.read(self._state.tasks[key])))
+        return "" if example is None else self._curation.compared_text(example)
 
     def answer(self, key: str) -> tuple[int, Completion] | None:
         """(attempt, completion) that the journal holds for a key, or None: then it has to be asked for."""
@@ -159,7 +180,7 @@ class Replay:
         if self.goes_on and self._is_open(frame) and (not offline or self._has_its_verdict(frame)):
             return False
         if frame.fields["fp"] == self._ledger.fingerprint and not self._exceeds_target(frame):
-            return self._confirm(task, frame)
+            return self._confirm(task, frame, place)
         return self._decide_again(task, frame, offline=offline)
 
     def _is_open(self, frame: Frame) -> bool:
@@ -173,7 +194,7 @@ class Replay:
     def _exceeds_target(self, frame: Frame) -> bool:
         return frame.kind == ACCEPT and self._planner.accepted >= self._config.target
 
-    def _confirm(self, task: Task, frame: Frame) -> bool:
+    def _confirm(self, task: Task, frame: Frame, place: int) -> bool:
         """See that a decision's line is there; False when the answer that was accepted can no longer be read."""
         example = self._example(task)
         verdict = verdict_of(frame)
@@ -184,7 +205,7 @@ class Replay:
         else:
             self._ledger.confirm_accepted(example, verdict)
             if self.goes_on:
-                self._curation.accept(example, self._curation.sketch(example))
+                self._kept.confirm(example, place)
         labels = verdict.labels if verdict else None
         self._planner.note_decided(task, labels, accepted=frame.kind == ACCEPT, live=False)
         return True
@@ -217,8 +238,8 @@ class Replay:
     def _record(self, task: Task, outcome: _Outcome, *, in_place: bool) -> None:
         drop, example, verdict = outcome.drop, outcome.example, outcome.verdict
         if drop is None and example is not None:
-            self._ledger.accepted(example, verdict, in_place=in_place)
-            self._curation.accept(example, outcome.sketch)
+            place = self._ledger.accepted(example, verdict, in_place=in_place)
+            self._kept.keep(example, outcome.sketch, place)
         elif drop is not None:
             self._ledger.rejected(task, drop, example, verdict, in_place=in_place)
         self._planner.note_decided(task, verdict.labels if verdict else None, accepted=drop is None, live=False)

@@ -22,13 +22,15 @@ from synth_async.pipeline.budget import Amount, Budget, cost_of
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.graph import Graph
 from synth_async.pipeline.journal_state import JournalState, scan
+from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
-from synth_async.pipeline.replay import Replay, reopen_failed
+from synth_async.pipeline.replay import Replay, goes_on, reopen_failed
 from synth_async.pipeline.watch import patience_s, watch_for_sleep, watch_for_stall
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally, coverage_json
 from synth_async.stages.curation import Curation
+from synth_async.stages.dedup import PACKED_BYTES
 from synth_async.stages.few_shot import read_examples
 from synth_async.stages.planner import Planner
 from synth_async.stages.task_plan import TaskPlan, task_plan
@@ -36,6 +38,7 @@ from synth_async.stages.topics import TopicPool
 from synth_async.store.journal import Journal, open_journal
 from synth_async.store.jsonl import ShadowFile
 from synth_async.store.run_folder import RunFolder, RunLock, read_json, space_warning, write_atomically
+from synth_async.store.sidecar import Sidecar, open_sidecar
 
 __all__ = ["Interrupted", "Run", "RunOptions", "Snapshot"]
 
@@ -122,7 +125,20 @@ class Run:
                 self._reopen_failed(journal, state)
             dataset = stack.enter_context(ShadowFile(self.folder.dataset))
             rejects = stack.enter_context(ShadowFile(self.folder.rejects))
-            await self._go_on(journal, dataset, rejects, state, plan, is_changed=is_changed)
+            curation = Curation(self.config, read_examples(self.loaded))
+            kept = KeptExamples(curation, self._open_sidecar(stack, state, curation))
+            await self._go_on(journal, dataset, rejects, state, plan, curation, kept, is_changed=is_changed)
+
+    def _open_sidecar(self, stack: ExitStack, state: JournalState, curation: Curation) -> Sidecar | None:
+        """The sidecar of the dedup index, for a run that has an index to fill."""
+        if curation.stamp is None or not goes_on(state, self.config):
+            return None
+        last = max((place for _, place in state.decisions.acceptances()), default=0)
+        sidecar = open_sidecar(self.folder.sidecar, stamp=curation.stamp, record_bytes=PACKED_BYTES, last_place=last)
+        stack.callback(sidecar.close)
+        if sidecar.restored.trouble is not None:
+            self.on_note(f"{sidecar.restored.trouble}; the index is computed from the texts")
+        return sidecar
 
     def _reopen_failed(self, journal: Journal, state: JournalState) -> None:
         if not state.stale and state.accepted >= self.config.target:
@@ -138,6 +154,8 @@ class Run:
         rejects: ShadowFile,
         state: JournalState,
         plan: TaskPlan,
+        curation: Curation,
+        kept: KeptExamples,
         *,
         is_changed: bool,
     ) -> None:
@@ -146,8 +164,8 @@ class Run:
         self.tally = ledger.tally
         earlier = read_json(self.folder.metrics) or {}
         self._restore_counts(earlier)
-        planner, curation = Planner(config), Curation(config, read_examples(self.loaded))
-        replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner)
+        planner = Planner(config)
+        replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner, kept=kept)
         # Telling near-repeats apart takes an index of all topics, which a finished run has no use for.
         near = config.topics.file is None and replay.goes_on
         pool = TopicPool(near=near, evolves=config.topics.evolve)
@@ -182,6 +200,7 @@ class Run:
                     listed_topics=self.loaded.topics,
                     pool=pool,
                     curation=curation,
+                    kept=kept,
                     ledger=ledger,
                     replay=replay,
                 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from synth_async.config.models import Config
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
-from synth_async.stages.dedup import Deduplicator, Sketch
+from synth_async.stages.dedup import PACKED_BYTES, Deduplicator, Sketch, TextOf, unpack
 from synth_async.stages.few_shot import CopyCheck
 from synth_async.stages.filters import build_filters, build_redaction, first_breach, prompt_texts
 from synth_async.stages.generation import is_conversation
@@ -92,6 +92,26 @@ class Curation:
         """Put an accepted example into the index."""
         if self._index is not None and sketch is not None:
             self._index.add(example.id, sketch)
+
+    @property
+    def stamp(self) -> str | None:
+        """What packed examples depend on; None where dedup is off."""
+        return None if self._index is None else self._index.stamp
+
+    def packed(self, example: Example, sketch: Sketch) -> bytes:
+        """An accepted example as a record for `restore`."""
+        if self._index is None:
+            raise AssertionError("there is no sketch where dedup is off")
+        return self._index.packed(example.id, sketch)
+
+    def restore(self, records: bytes | bytearray, count: int, text_of: TextOf) -> None:
+        """Put the first `count` packed examples into the index; see `Deduplicator.restore`."""
+        if self._index is not None and count:
+            self._index.restore(unpack(memoryview(records)[: count * PACKED_BYTES]), text_of)
+
+    def compared_text(self, example: Example) -> str:
+        """The text by which an example is compared with others."""
+        return "" if self._index is None else self._index.text_of_messages(example.messages)
 
     def sketch(self, example: Example) -> Sketch | None:
         """What the index compares; None where dedup is off."""

@@ -161,8 +161,8 @@ class Journal:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def append(self, frame: Frame) -> None:
-        """Write one frame with one `os.write`; raises `DiskFailure`.
+    def append(self, frame: Frame) -> int:
+        """Write one frame with one `os.write`; returns its place; raises `DiskFailure`.
 
         On a full disk the frame is written into the space of the reserve before the error is raised, once: the run has
         to stop, what is in flight can still be appended. After any other error the journal is closed for writing.
@@ -178,6 +178,7 @@ class Journal:
             self.sync()
         if full is not None:
             raise DiskFailure(f"{self._path}: {full}")
+        return self._numbers[-1] << _OFFSET_BITS | self._size - len(line)
 
     def sync(self) -> None:
         """Force what was appended to the disk. Blocks: call it from a thread. Raises `DiskFailure`."""

@@ -3,6 +3,7 @@
     run.json        manifest: format version, fingerprint and parts per stage, config, package versions
     journal-*.log   append-only truth (store.journal)
     dataset.jsonl   accepted examples           rejects.jsonl   drops with their reasons
+    dedup.sidecar   what the dedup index needs of accepted examples, not to be computed again (store.sidecar)
     metrics.json    counts of the run           report.html, report.txt   what a person reads
     run.log         what was said               run.lock        who holds the folder
     journal.reserve space for the last answers when the disk is full; only while a run writes (store.reserve)
@@ -51,6 +52,10 @@ class RunFolder:
     @property
     def dataset(self) -> Path:
         return self.path / "dataset.jsonl"
+
+    @property
+    def sidecar(self) -> Path:
+        return self.path / "dedup.sidecar"
 
     @property
     def rejects(self) -> Path:

@@ -129,7 +129,7 @@ def open_sidecar(path: Path, *, stamp: str, record_bytes: int, last_place: int) 
     """
     header = encode_header(stamp, record_bytes)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         return _unusable(path, f"{path}: could not be opened: {error.strerror}")
     try:

@@ -107,8 +107,9 @@ class Deduplicator:
         self._marks: Marks = np.zeros((64, ENTRIES), dtype=np.uint8)
         self._lengths = array("I")
         self._is_by_text = verify in {"indel", "article"}
-        self._texts: list[bytes] | None = [] if text_of is None and self._is_by_text else None
+        self._texts: list[bytes | None] | None = [] if text_of is None and self._is_by_text else None
         self._text_of = text_of or self._kept_text
+        self._restored_text_of: TextOf | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -129,6 +130,11 @@ class Deduplicator:
             signature = self._signature_of(text)
             signature.flags.writeable = False
         return Sketch(exact, signature, PART_SEPARATOR.join(parts) if self.verify == "article" else text)
+
+    def text_of_messages(self, messages: Sequence[Message]) -> str:
+        """`Sketch.text` of a conversation, without its signature."""
+        parts = compared_parts(messages, self.fields)
+        return PART_SEPARATOR.join(parts) if self.verify == "article" else join_parts(parts)
 
     def find(self, sketch: Sketch, *, since: int = 0) -> Match | None:
         """The kept document that this one repeats, or None. Changes nothing.
@@ -180,14 +186,19 @@ class Deduplicator:
         """A document that was added, as a record of `PACKED_BYTES` for `restore`; see `packing.pack` for its errors."""
         return pack(key, sketch.exact, sketch.signature, len(sketch.text))
 
-    def restore(self, records: Packed) -> None:
+    def restore(self, records: Packed, text_of: TextOf | None = None) -> None:
         """Keep many documents at once, as `add` in this order does. Raises `ValueError` where that cannot be.
 
-        Their texts have to come from `text_of`, and the index has to be the default one.
+        Their texts come from `text_of`, given here for these documents or at the beginning for all; one that was needed
+        is kept. To be called before the first `add` where it is given here. The index has to be the default one.
         """
-        if self._texts is not None or not isinstance(self._index, LshIndex):
+        lacks_texts = self._texts is not None and (text_of is None or self._keys)
+        if lacks_texts or not isinstance(self._index, LshIndex):
             raise ValueError("packed documents hold no texts: give text_of, and leave the index to the default")
         start = len(self._keys)
+        if self._texts is not None:
+            self._restored_text_of = text_of
+            self._texts += [None] * len(records)
         self._keys += keys_of(records)
         for ordinal, exact in enumerate(exact_hashes_of(records), start):
             self._ordinal_of.setdefault(exact, ordinal)
@@ -231,4 +242,9 @@ class Deduplicator:
     def _kept_text(self, ordinal: int) -> str:
         if self._texts is None:
             raise LookupError(f"no text of document {ordinal} is kept under verify={self.verify!r}")
-        return self._texts[ordinal].decode("utf-8", "surrogatepass")
+        kept = self._texts[ordinal]
+        if kept is None:
+            if self._restored_text_of is None:
+                raise AssertionError("a document without a text was restored, and restoring asks for text_of")
+            kept = self._texts[ordinal] = self._restored_text_of(ordinal).encode("utf-8", "surrogatepass")
+        return kept.decode("utf-8", "surrogatepass")
