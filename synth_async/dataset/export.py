@@ -7,6 +7,7 @@ of them are whole, that of the examples last, so a kill leaves files of the earl
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -22,12 +23,12 @@ from synth_async.dataset.decontaminate import Leaks
 from synth_async.dataset.extras import required
 from synth_async.dataset.formats import FORMATS, Format
 from synth_async.dataset.formats.companions import axolotl_config, dataset_info
-from synth_async.dataset.line_files import refuse_overwriting, replaced
+from synth_async.dataset.line_files import Spool, refuse_overwriting, replaced
 from synth_async.dataset.mix import drawn_order, mix_counts
 from synth_async.dataset.packed import Packer, Packing
 from synth_async.dataset.places import Places, places_for, source_file
 from synth_async.dataset.sift import LeftOut, Sift, Sifted
-from synth_async.dataset.sinks import JsonlSink, Sink, Spool, open_sink
+from synth_async.dataset.sinks import JsonlSink, Sink, encoded, open_sink
 from synth_async.dataset.split import Suite
 from synth_async.dataset.tokens import ChatTokenizer, TokenCounts, load_tokenizer
 from synth_async.errors import UsageError
@@ -210,10 +211,10 @@ class _Export:
             return
         with Spool(self._places.folder) as spool:
             for record in synthetic:
-                spool.add(record)
+                spool.append(encoded(record))
             available = len(spool)
             for row in self._kept(sift.rows(self._wishes.mix, "real"), stack):
-                spool.add(self._record(row))
+                spool.append(encoded(self._record(row)))
             counts = (available, len(spool) - available)
             if not counts[1]:
                 raise UsageError(f"{self._wishes.mix}: no example in it can be mixed in: {self._why_nothing()}")
@@ -221,7 +222,7 @@ class _Export:
             self._summary.surplus = sum(counts) - sum(taken)
             self._summary.real = self._facts.real = taken[1]
             for number in drawn_order(counts, taken, seed=self._wishes.seed):
-                yield spool.read(number)
+                yield json.loads(spool.read(number))
 
     def _synthetic(self, sift: Sift, held_out: Sink | None, suite: Suite, stack: ExitStack) -> Iterator[dict[str, Any]]:
         for row in self._kept(sift.rows(self._source, "synthetic"), stack):

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synth_async.errors import DiskFailure, UsageError
+from synth_async.store.journal import sync_folder
 
 __all__ = [
     "STANDARD",
@@ -32,7 +33,6 @@ __all__ = [
     "refuse_overwriting",
     "replaced",
     "require_inputs",
-    "synced_folder",
     "working_folder",
 ]
 
@@ -114,7 +114,7 @@ def replaced(target: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
             raw.flush()
             os.fsync(raw.fileno())
         temporary.replace(target.resolve())
-        synced_folder(target.resolve().parent)
+        sync_folder(target.resolve().parent)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -122,15 +122,6 @@ def replaced(target: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def synced_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def refuse_overwriting(*, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:

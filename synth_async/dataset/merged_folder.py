@@ -21,9 +21,10 @@ from typing import Any, Self
 
 from synth_async import __version__
 from synth_async.dataset.clusters import Place
-from synth_async.dataset.line_files import numbered_lines, replaced, synced_folder
+from synth_async.dataset.line_files import numbered_lines, replaced
 from synth_async.errors import DiskFailure, UsageError
 from synth_async.records import DropReason, Stage
+from synth_async.store.journal import sync_folder
 from synth_async.store.run_folder import RunFolder, read_json, write_atomically
 
 __all__ = ["MergedFolder"]
@@ -64,7 +65,7 @@ class MergedFolder:
             self._open.__exit__(kind, error, trace)
             if kind is None:
                 self._building.path.rename(self._path.resolve())
-                synced_folder(self._path.resolve().parent)
+                sync_folder(self._path.resolve().parent)
         except OSError as problem:
             raise DiskFailure(f"{self._path}: could not be put in place: {problem.strerror}") from None
         finally:

@@ -1,14 +1,11 @@
-"""Where rows go: JSON Lines, Parquet, and a spool that gives them back in another order."""
+"""Where rows go: JSON Lines, or Parquet."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from array import array
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import orjson
 
@@ -16,7 +13,7 @@ from synth_async.dataset.extras import required
 from synth_async.dataset.formats import Row
 from synth_async.dataset.line_files import replaced
 
-__all__ = ["JsonlSink", "ParquetSink", "Sink", "Spool", "encoded", "open_sink"]
+__all__ = ["JsonlSink", "ParquetSink", "Sink", "encoded", "open_sink"]
 
 _BATCH_ROWS = 1000
 
@@ -81,32 +78,3 @@ def open_sink(path: Path, stack: ExitStack, *, keep_metadata: bool) -> Sink:
     if path.suffix == ".parquet":
         return ParquetSink(path, stack, keep_metadata=keep_metadata)
     return JsonlSink(path, stack)
-
-
-class Spool:
-    """Records on the disk, to be read again by their number. 8 bytes of memory each; nothing survives."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
-        self._starts = array("q", [0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def add(self, record: object) -> None:
-        """Keep one more record, anything that JSON holds."""
-        self._starts.append(self._starts[-1] + self._file.write(encoded(record)))
-
-    def read(self, number: int) -> Any:
-        """The record with this number, from 0."""
-        start, end = self._starts[number], self._starts[number + 1]
-        self._file.seek(start)
-        return json.loads(self._file.read(end - start))
