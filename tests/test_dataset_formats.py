@@ -96,6 +96,9 @@ def test_what_was_masked_is_not_trained_on_in_another_format() -> None:
         ("mistral", {"messages": [USER, {**CALLING, "content": "x"}, RESULT, ASSISTANT]}, "both content and"),
         ("mistral", {"messages": [USER, CALLING, {**RESULT, "tool_call_id": "1"}, ASSISTANT]}, "tool_call_id '1'"),
         ("mistral", {"messages": [USER, RESULT, ASSISTANT]}, "tool after user"),
+        ("mistral", {"messages": [ASSISTANT]}, "an assistant message alone"),
+        ("mistral", {"messages": [USER, CALLING, ASSISTANT]}, "not as many tool messages"),
+        ("mistral", {"messages": [USER, CALLING, RESULT, RESULT, ASSISTANT]}, "not as many tool messages"),
         ("trl-sft", {"messages": [USER]}, "no assistant message"),
         ("trl-sft", {"prompt": "Q", "completion": [ASSISTANT]}, "not of one kind"),
         ("trl-prompt-completion", {"prompt": [USER], "completion": []}, "completion is empty"),
@@ -130,6 +133,7 @@ def test_what_a_target_refuses_is_told(name: str, row: object, expected: str) ->
         ("sharegpt", {"conversations": [HUMAN], "chosen": GPT, "rejected": {**GPT, "value": "B"}}),
         ("alpaca", {"instruction": "Q", "input": None, "output": "A"}),
         ("mistral", {"messages": [USER, CALLING, RESULT, ASSISTANT]}),
+        ("mistral", {"messages": [USER, CALLING]}),
     ],
 )
 def test_what_a_target_takes_is_no_breach(name: str, row: object) -> None:

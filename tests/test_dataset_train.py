@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of torch and its friends, whose warnings are theirs
 ]
 
+STEPS = 20
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.role == 'assistant' %}"
     "{% generation %}{{ message.content }}<|im_end|>\n{% endgeneration %}{% else %}{{ message.content }}<|im_end|>\n"
@@ -49,6 +50,7 @@ def tiny_model(tokenizer: Any) -> Any:
             intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=4,
+            initializer_range=0.2,  # the head stays frozen: with the default of 0.02 no logit could grow
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
@@ -65,12 +67,14 @@ def settings(folder: Path) -> dict[str, Any]:
     """What SFT and DPO have in common: a few steps on the CPU, nothing saved or reported."""
     return {
         "output_dir": str(folder / "out"),
-        "max_steps": 12,
+        "max_steps": STEPS,
+        "lr_scheduler_type": "constant",
         "per_device_train_batch_size": 4,
-        "learning_rate": 5e-3,
+        "learning_rate": 1e-2,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
+        "disable_tqdm": True,
         "use_cpu": True,
         "bf16": False,
         "gradient_checkpointing": False,
@@ -78,9 +82,9 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def lora() -> Any:
-    """A small adapter."""
+    """A small adapter on every linear layer but the head, which trl wants frozen."""
     peft = pytest.importorskip("peft")
-    return peft.LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    return peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 @pytest.mark.parametrize("format_name", ["trl-sft", "trl-prompt-completion"])
@@ -96,8 +100,8 @@ def test_sft_trains_on_an_export(tmp_path: Path, format_name: str) -> None:
         tiny_model(tokenizer), args=config, train_dataset=data, processing_class=tokenizer, peft_config=lora()
     )
     seen = losses(trainer)
-    assert len(seen) == 12
-    assert sum(seen[-3:]) < 0.95 * sum(seen[:3])
+    assert len(seen) == STEPS
+    assert sum(seen[-3:]) < 0.9 * sum(seen[:3])
 
 
 def test_dpo_trains_on_an_export(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_packed_blocks_train(tmp_path: Path) -> None:
     model = tiny_model(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     seen = []
-    for step in range(12):
+    for step in range(STEPS):
         block = blocks[step % len(blocks)]
         keys = ("input_ids", "labels", "position_ids")
         loss = model(**{key: torch.tensor([block[key]]) for key in keys}).loss
@@ -143,4 +147,4 @@ def test_packed_blocks_train(tmp_path: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
         seen.append(float(loss))
-    assert sum(seen[-3:]) < 0.95 * sum(seen[:3])
+    assert sum(seen[-3:]) < 0.9 * sum(seen[:3])

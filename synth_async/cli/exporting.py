@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_async.cli.console import end_start_up, print_json, print_text, say
-from synth_async.cli.tools import progress_shown
+from synth_async.cli.tools import interrupted_by_signals, progress_shown
 from synth_async.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def export_dataset(source: Path, choices: Mapping[str, Any], *, as_json: bool) -
     end_start_up()
     from synth_async.dataset.export import ExportWishes, export
 
-    with progress_shown() as on_progress:
+    with interrupted_by_signals(), progress_shown() as on_progress:
         summary = export(ExportWishes(source, **choices), on_progress)
     if as_json:
         print_json(summary.as_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -186,6 +186,10 @@ def _mistral_breaches(row: Mapping[str, Any]) -> Iterator[str]:
     for before, after in pairwise(turns):
         if before["role"] in _AFTER and after["role"] not in _AFTER[before["role"]]:
             yield f"messages: {after['role']} after {before['role']}"
+    if [turn["role"] for turn in turns] == ["assistant"]:
+        yield "messages: an assistant message alone; a conversation starts with the user or the system"
+    if not _are_calls_answered(turns):
+        yield "messages: not as many tool messages as tool calls before them"
     if sum(turn["role"] == "system" for turn in turns) > 1:
         yield "messages: more than one system message"
     for turn in turns:
@@ -193,6 +197,20 @@ def _mistral_breaches(row: Mapping[str, Any]) -> Iterator[str]:
             yield "messages: an assistant message with both content and tool_calls"
         if turn["role"] == "tool" and not _CALL_ID.fullmatch(str(turn.get("tool_call_id", ""))):
             yield f"messages: tool_call_id {turn.get('tool_call_id')!r} is not {_CALL_ID.pattern}"
+
+
+def _are_calls_answered(turns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each call has its tool message before the assistant speaks again; calls at the very end may wait."""
+    waiting = 0
+    for turn in turns[1:]:
+        if turn["role"] == "tool":
+            waiting -= 1
+        elif turn["role"] == "assistant":
+            if waiting:
+                return False
+            calls = turn.get("tool_calls")
+            waiting = len(calls) if isinstance(calls, list) else 0
+    return waiting >= 0
 
 
 MISTRAL = Format(
