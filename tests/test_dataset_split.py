@@ -73,6 +73,8 @@ def test_a_planted_leak_of_each_kind_is_found(tmp_path: Path) -> None:
     overlap = leak(tmp_path, {"text": GRAM}, "When?", f"As we said, {GRAM.upper()}!")
     assert overlap is not None
     assert (overlap.reason, overlap.line) == ("ngram_overlap", 2)
+    thirteen = " ".join(GRAM.split()[:13])
+    assert leak(tmp_path, {"text": thirteen}, "When?", f"{QUESTION} {thirteen}") is not None
     whole = leak(tmp_path, {"prompt": "How do I pay?", "completion": said[:60]}, "How do I pay ?", said[:59])
     assert whole is not None
     assert whole.reason == "near_duplicate"

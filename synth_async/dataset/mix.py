@@ -16,7 +16,7 @@ def mix_counts(synthetic: int, real: int, real_share: float) -> tuple[int, int]:
     """
     share = Fraction(str(real_share))
     half = Fraction(1, 2)  # what rounding may add
-    total = int(min((synthetic + half) / (1 - share), (real + half) / share)) + 1
+    total = int(min((synthetic + half) / (1 - share), (real + half) / share))
     while total:
         wanted = round(total * share)
         if wanted <= real and total - wanted <= synthetic:
