@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synth_async.bench.chart import Panel, chart_html, chart_svg, panels_of
@@ -261,6 +261,7 @@ _HOSTILE = '<script>alert("&")</script> \x00 \x1b'
     st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e9)), max_size=30),
     st.none() | st.floats(1e-3, 1e9),
 )
+@example([(0.0, 5e-324)], None)
 def test_the_chart_is_well_formed_whatever_it_shows(points: list[tuple[float, float]], limit: float | None) -> None:
     """Any figures and any text make XML that parses, with the text as text and no script."""
     panel = Panel(_HOSTILE, "requests", tuple(sorted(points)), limit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import sysconfig
 import textwrap
@@ -14,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from filter_cases import DEFAULTS, SUPPORT, breach_of, example_of
+from filter_cases import DEFAULTS, SUPPORT, example_of
 
 from synth_async.config.models import Filters
 from synth_async.stages.filters import build_filters, first_breach
@@ -106,20 +105,3 @@ def test_the_python_licence_passes() -> None:
     assert len(prose) > 10
     for part in prose:
         assert first_breach(example_of(assistant=part), DEFAULTS) is None, part
-
-
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "sgd_sample.jsonl"
-
-
-@pytest.mark.skipif(not SAMPLE.exists(), reason="the sample of human-written dialogues is not beside the project")
-def test_human_dialogues_pass_turn_by_turn() -> None:
-    """Real turns are refused, unfilled, echoed or repeated in fewer than one of a thousand."""
-    dropped = total = 0
-    for line in SAMPLE.read_text("utf-8").splitlines():
-        user, assistant = (message["content"].split("\n") for message in json.loads(line)["messages"])
-        for question, reply in zip(user, assistant, strict=False):
-            total += 1
-            one = example_of(question, reply)
-            dropped += breach_of(one, refusal=True, placeholder=True, short_reply=0.2, repetition=0.3) is not None
-    assert total > 10_000
-    assert dropped < total / 1000

@@ -7,6 +7,7 @@ reader's light or dark scheme.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -172,7 +173,7 @@ def _limit(panel: Panel, axes: _Axes) -> list[str]:
 
 def _ticks(highest: float) -> list[float]:
     """Round values from 0 to at most `highest`, four to eight of them."""
-    raw = highest / 5
+    raw = max(highest / 5, sys.float_info.min)  # a rate may be so small that its fifth is 0
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
     return [step * number for number in range(int(highest / step + 1e-9) + 1)]
