@@ -103,7 +103,7 @@ def test_the_key_is_in_no_file_and_on_no_screen(tmp_path: Path) -> None:
     screens = {"redirected": _shown(redirected), "done": _shown(done), "reported": _shown(reported)}
     for name, content in {**files, **screens}.items():
         assert _CORE not in content, name
-        assert b"\x1b" not in content, name
+        assert b"\x1b" not in content or name == "dedup.sidecar", name  # hashes may have any byte
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").iterdir()}
     assert set(modes.values()) == {0o600}, modes
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
