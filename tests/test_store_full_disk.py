@@ -17,7 +17,6 @@ from scripted_endpoint import (
     lines_of,
     names_in_journal,
     scripted_endpoint,
-    truth_of,
     usual_reply,
     write_config,
 )
@@ -85,4 +84,5 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path, small: str)
         assert held <= set(names) | set(endpoint.names("topics"))
         ids = [line["id"] for line in dataset_of(kept / "done")]
         assert len(ids) == len(set(ids)) == 100
-        assert truth_of(kept / "done")["dataset.jsonl"].startswith((kept / "full" / "dataset.jsonl").read_bytes())
+        # The acceptance that met the full disk is journaled and has no line yet: the next start puts it in its place.
+        assert {line["id"] for line in dataset_of(kept / "full")} <= set(ids)
