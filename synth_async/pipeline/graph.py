@@ -20,7 +20,7 @@ import anyio.lowlevel
 from synth_async.config.models import Config, Judge
 from synth_async.endpoint.pool import EndpointPool
 from synth_async.endpoint.service import Endpoint
-from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
+from synth_async.errors import DiskFailure, RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.replay import Replay
@@ -123,6 +123,8 @@ class Graph:
         """End the run because of `error`; the first one counts. Requests in flight are let finish."""
         if self.stop_error is None:
             self.stop_error = error
+        if isinstance(error, DiskFailure):
+            self._kept.abandon()  # the reserve is for answers
         self._changed.set()
 
     def abandon(self) -> None:

@@ -45,6 +45,11 @@ class KeptExamples:
         self._sidecar.settle(self._restored)
         return self._restored
 
+    def abandon(self) -> None:
+        """Write no more of the sidecar; the next start computes what is missing in it."""
+        if self._sidecar is not None:
+            self._sidecar.abandon()
+
     def confirm(self, example: Example, place: int) -> None:
         """An acceptance that the journal holds at `place`, in its order: in the index already if it was restored."""
         self._confirmed += 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct, pack, unpack
@@ -103,7 +104,16 @@ class Sidecar:
             self._give_up(error.strerror or str(error))
             return
         if written != len(block):
+            with suppress(OSError):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)  # others have more need of the space
             self._give_up("the disk took only part of a block")
+
+    def abandon(self) -> None:
+        """Write nothing more, not even what is waiting: the space that is left belongs to the journal."""
+        self._places, self._records = array("Q"), bytearray()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def close(self) -> None:
         """Write what is waiting, and close. May be called twice; records that come later are not kept."""
