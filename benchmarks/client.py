@@ -45,7 +45,8 @@ from synth_async.endpoint.simulator.process import start_simulator
 from synth_async.endpoint.simulator.server import allow_many_connections
 from synth_async.endpoint.wire import Dialect, request_body
 from synth_async.records import ChatRequest, Topic
-from synth_async.stages.generation import FacetPlan, generation_request, plan_task
+from synth_async.stages.generation import generation_request
+from synth_async.stages.task_plan import TaskPlan
 
 MODEL = "simulator"
 BODIES = 200
@@ -182,11 +183,11 @@ def _keep_nothing(_: bytes) -> None:
 def prepared_requests() -> list[Prepared]:
     """Generation prompts about as many topics, encoded."""
     config = embedded_config(Simulation(), max_tokens=MAX_TOKENS, max_in_flight=1).config
-    facets = FacetPlan(config)
+    plan = TaskPlan(config, "")
     made = []
     for number in range(BODIES):
         topic = Topic(number, f"Synthetic question number {number}")
-        request = generation_request(config, plan_task(config, "", topic, 0, facets.draw()))
+        request = generation_request(config, plan.write(topic, 0))
         body = request_body(request, model=MODEL, dialect=Dialect(), extra_body={})
         made.append(Prepared(request, body, orjson.loads(body)))
     return made
