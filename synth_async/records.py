@@ -95,7 +95,8 @@ class ChatRequest:
     """What is asked of an endpoint. `key` names it in the journal; wire spellings are the endpoint's business.
 
     `response_format` is `text`, or `json_object` where JSON is wanted; where the endpoint can be held to more than
-    that, `schema` says to what. Which of them is sent is no part of the key.
+    that, `schema` says to what. Which of them is sent is no part of the key. `endpoint` names the one that has to
+    answer; None: whichever serves the stage.
     """
 
     key: str
@@ -105,6 +106,7 @@ class ChatRequest:
     max_tokens: int | None
     response_format: ResponseFormat
     schema: AnswerSchema | None = None
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judge's scores (1-5) per criterion, their weighted mean, and its one-line reason."""
+    """A judge's scores (1-5) per criterion, their weighted mean, and its one-line reason.
+
+    Of several verdicts combined, `model` names all that were asked, and `reason` is that of the strictest one.
+    """
 
     scores: Mapping[str, float]
     score: float
@@ -171,6 +176,10 @@ class Verdict:
     model: str
     labels: Mapping[str, str] = field(default_factory=dict)
     """What the judge observed: axis -> value."""
+    safety: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the safety criteria, which are no part of the mean."""
+    disagreement: Mapping[str, float] = field(default_factory=dict)
+    """Highest minus lowest score of each criterion, where several verdicts were asked for."""
 
 
 class DropReason(StrEnum):

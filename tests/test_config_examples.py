@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from synth_async import config
 from synth_async.config.loading import load_config
-from synth_async.config.models import Config, Endpoint
+from synth_async.config.models import Config, Criterion, Endpoint
 from synth_async.config.schema import json_schema, render
 from synth_async.config.secrets import resolve_endpoint
 from synth_async.config.starter import STARTER
@@ -143,7 +143,7 @@ def test_the_schema_knows_the_short_forms() -> None:
         {"$ref": "#/$defs/Criterion"},
     ]
     assert as_mapping["additionalProperties"]["anyOf"][-1] == {"$ref": "#/$defs/NamedCriterion"}
-    assert set(definitions["NamedCriterion"]["properties"]) == {"description", "weight"}
+    assert set(definitions["NamedCriterion"]["properties"]) == set(Criterion.model_fields) - {"name"}
     assert {"const": False} in definitions["Filters"]["properties"]["echo"]["anyOf"]
     assert "anyOf" not in definitions["Filters"]["properties"]["refusal"]
 

@@ -57,6 +57,8 @@ def _stage_mistakes(tree: Mapping[str, Any]) -> Iterator[Mistake]:
         )
         if unused or not names:
             continue
+        if stage == "judge" and stage_section.get("panel") is not None:
+            continue  # the models' own rules look at its names
         wanted = stage_section.get("endpoint")
         if wanted is None and len(names) > 1:
             yield Mistake((stage, "endpoint"), f"there are several endpoints, name one of {', '.join(names)}")

@@ -118,9 +118,13 @@ def _coverage_parts(config: Config) -> dict[str, Any]:
 def _judge_parts(config: Config, asked: dict[str, Any]) -> dict[str, Any]:
     if config.judge is None:
         return {"judge": None}
-    section = config.judge.model_dump(mode="json", exclude={"endpoint"})
-    endpoint = config.endpoints[config.endpoint_of("judge")]
-    return {**asked, **dict(_flat("judge", section)), **_endpoint_parts("judge", endpoint)}
+    section = config.judge.model_dump(mode="json", exclude={"endpoint", "panel"})
+    parts = {**asked, **dict(_flat("judge", section))}
+    if config.judge.panel is None:
+        return {**parts, **_endpoint_parts("judge", config.endpoints[config.endpoint_of("judge")])}
+    for number, name in enumerate(config.judge.panel):
+        parts |= _endpoint_parts(f"judge.panel.{number}", config.endpoints[name])
+    return parts
 
 
 def _output_parts(config: Config) -> dict[str, Any]:

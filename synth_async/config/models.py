@@ -459,6 +459,16 @@ class Criterion(_Section):
     """What the judge shall look at."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Weight in the mean."""
+    anchors: dict[Annotated[int, Field(ge=1, le=5)], Annotated[str, Field(min_length=1)]] = {}
+    """What a score means, such as `{1: ..., 3: ..., 5: ...}`; stands in the rubric."""
+    must_pass: Annotated[float, Field(ge=1, le=5)] | None = None
+    """Score that an example needs in this criterion, whatever the mean."""
+    safety: bool = False
+    """Scored and kept apart, and no part of the mean: harmful bias, fabricated facts."""
+
+    def __hash__(self) -> int:
+        """By what tells criteria apart as a rule; a dict has no hash."""
+        return hash((self.name, self.description, self.weight))
 
 
 DEFAULT_CRITERIA = (
@@ -478,6 +488,12 @@ class Judge(_Section):
 
     endpoint: EndpointNames | None = None
     """Name of the endpoint that is asked, or a list of names that share the work; none: the only one."""
+    panel: EndpointNames | None = None
+    """Endpoints that are asked each, in place of `endpoint`."""
+    samples: Annotated[int, Field(ge=1, le=20)] = 1
+    """Verdicts on each example from each endpoint asked; above 1, choose a temperature above 0."""
+    combine: Literal["mean", "median", "min"] = "mean"
+    """What becomes of several scores of one criterion."""
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1)] = DEFAULT_CRITERIA
     """The rubric: a list of names, of mappings, or a mapping from name to description."""
     min_score: Annotated[float, Field(ge=1, le=5)] = 4.0
@@ -509,7 +525,17 @@ class Judge(_Section):
         names = [criterion.name for criterion in value]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"named twice: {', '.join(sorted(repeated))}")
+        if all(criterion.safety for criterion in value):
+            raise ValueError("safety criteria are no part of the mean: at least one other is needed")
         return value
+
+    @model_validator(mode="after")
+    def _pool_or_panel(self) -> Judge:
+        if self.panel is not None and self.endpoint is not None:
+            raise ValueError("endpoint shares the work and panel asks each: name the endpoints in one of them")
+        if self.panel is not None and len(set(self.panel)) < len(self.panel):
+            raise ValueError("panel names an endpoint twice; more verdicts from one endpoint are judge.samples")
+        return self
 
 
 class Coverage(_Section):
@@ -597,12 +623,14 @@ class Config(_Section):
             section = getattr(self, stage)
             if section is None or (stage == "topics" and section.file is not None):
                 continue
-            if section.endpoint is None and len(self.endpoints) > 1:
+            key = "panel" if stage == "judge" and section.panel is not None else "endpoint"
+            named = getattr(section, key)
+            if named is None and len(self.endpoints) > 1:
                 raise ValueError(f"{stage}.endpoint: several endpoints, name one of {', '.join(self.endpoints)}")
-            for name in section.endpoint or ():
+            for name in named or ():
                 if name not in self.endpoints:
                     raise ValueError(
-                        f"{stage}.endpoint: no endpoint is named {name!r}, there is {', '.join(self.endpoints)}"
+                        f"{stage}.{key}: no endpoint is named {name!r}, there is {', '.join(self.endpoints)}"
                     )
         return self
 
@@ -652,6 +680,8 @@ class Config(_Section):
         """Names of the endpoints that serve a stage: `topics`, `generation` or `judge`."""
         section = getattr(self, stage)
         named: tuple[str, ...] | None = section.endpoint if section is not None else None
+        if stage == "judge" and self.judge is not None and self.judge.panel is not None:
+            named = self.judge.panel
         return tuple(dict.fromkeys(named)) if named else (next(iter(self.endpoints)),)
 
     def endpoint_of(self, stage: str) -> str:

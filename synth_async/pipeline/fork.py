@@ -27,7 +27,7 @@ from synth_async.records import Example, Message, Stage, Task
 from synth_async.stages.curation import Curation
 from synth_async.stages.few_shot import example_text, read_examples
 from synth_async.stages.generation import plan_task
-from synth_async.stages.judging import judge_request
+from synth_async.stages.judging import judge_requests
 from synth_async.stages.parsing import read_completion
 from synth_async.stages.task_plan import PERSONA
 from synth_async.store.frames import NO_KEY, Frame, read_frame
@@ -175,7 +175,7 @@ def _take_over_tasks(
         if (answer := _answer(old, state, key)) is not None:
             new.append(answer)
             forked.answers += 1
-            if (verdict := _verdict(old, state, loaded, curation, task, answer)) is not None:
+            for verdict in _verdicts(old, state, loaded, curation, task, answer):
                 new.append(verdict)
                 forked.verdicts += 1
     return taken
@@ -213,16 +213,17 @@ def _answer(old: Journal, state: JournalState, key: bytes) -> Frame | None:
     return None if place is None else old.read(place)
 
 
-def _verdict(
+def _verdicts(
     old: Journal, state: JournalState, loaded: LoadedConfig, curation: Curation, task: Task, answer: Frame
-) -> Frame | None:
-    """The answer to what today's judge would be asked about an example."""
+) -> list[Frame]:
+    """The answers to what today's judge would be asked about an example."""
     judge = loaded.config.judge
     example = curation.read(task, read_completion(answer.body or b"", fallback_model=""))
     if judge is None or not isinstance(example, Example):
-        return None
-    request = judge_request(loaded.config, judge, loaded.context or "", example)
-    return _answer(old, state, bytes.fromhex(request.key))
+        return []
+    requests = judge_requests(loaded.config, judge, loaded.context or "", example)
+    found = (_answer(old, state, bytes.fromhex(request.key)) for request in requests)
+    return [frame for frame in found if frame is not None]
 
 
 def _take_over_decisions(old: Journal, new: Journal, state: JournalState, taken: set[bytes]) -> None:

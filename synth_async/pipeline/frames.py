@@ -132,8 +132,8 @@ def decision_frame(key: str, fingerprint: str, drop: Drop | None, verdict: Verdi
             "judge_reason": verdict.reason,
             "judge_model": verdict.model,
         }
-        if verdict.labels:
-            fields["labels"] = verdict.labels
+        rare = {"labels": verdict.labels, "safety": verdict.safety, "disagreement": verdict.disagreement}
+        fields |= {name: found for name, found in rare.items() if found}
     return Frame(key, ACCEPT if drop is None else REJECT, fields)
 
 
@@ -152,6 +152,5 @@ def verdict_of(frame: Frame) -> Verdict | None:
     fields = frame.fields
     if "scores" not in fields:
         return None
-    return Verdict(
-        fields["scores"], fields["score"], fields["judge_reason"], fields["judge_model"], fields.get("labels", {})
-    )
+    rare = (fields.get(name, {}) for name in ("labels", "safety", "disagreement"))
+    return Verdict(fields["scores"], fields["score"], fields["judge_reason"], fields["judge_model"], *rare)

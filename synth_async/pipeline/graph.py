@@ -25,10 +25,11 @@ from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.replay import Replay
 from synth_async.pipeline.topic_source import TopicSource
+from synth_async.pipeline.verdicts import asked_verdict
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Verdict
 from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
 from synth_async.stages.generation import generation_request
-from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
+from synth_async.stages.judging import judge_requests
 from synth_async.stages.planner import Planner, StopReason
 from synth_async.stages.task_plan import TaskPlan
 from synth_async.stages.topics import TopicPool
@@ -70,6 +71,8 @@ class Graph:
             stage: EndpointPool([endpoints[name] for name in config.endpoints_of(section) if name in endpoints])
             for stage, section in _SECTION.items()
         }
+        panel = (config.judge.panel if config.judge else None) or ()
+        self._panel = {name: EndpointPool([endpoints[name]]) for name in panel}
         self._planner = planner
         self._plan = plan
         self._curation = curation
@@ -222,7 +225,8 @@ class Graph:
     async def _ask_anew(self, request: ChatRequest, *, attempt: int) -> Completion:
         # A worker that finds work waiting never pauses in between, so this is where a stop reaches it.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        completion, endpoint = await self._pools[request.stage].ask(
+        pool = self._pools[request.stage] if request.endpoint is None else self._panel[request.endpoint]
+        completion, endpoint = await pool.ask(
             request, lambda name, body: self._ledger.answered(request, attempt, name, body)
         )
         self._ledger.note_spent(endpoint, completion.usage.prompt, completion.usage.completion)
@@ -230,15 +234,10 @@ class Graph:
         return completion
 
     async def _verdict(self, candidate: Candidate) -> Verdict | Drop:
-        """The judge's verdict; a malformed one is asked for once more."""
+        """The judge's verdict, or that of all who are asked."""
         judge = self._judge_settings()
-        request = judge_request(self._config, judge, self._context, candidate.example)
-        attempt, completion = self._replay.answer(request.key) or (1, await self._ask_anew(request, attempt=1))
-        verdict = read_verdict(judge, completion)
-        while isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS:
-            attempt += 1
-            verdict = read_verdict(judge, await self._ask_anew(request, attempt=attempt))
-        return verdict
+        requests = judge_requests(self._config, judge, self._context, candidate.example)
+        return await asked_verdict(judge, requests, self._replay.answer, self._ask_anew)
 
     def _judge_settings(self) -> Judge:
         if self._config.judge is None:

@@ -16,10 +16,11 @@ from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of
 from synth_async.pipeline.journal_state import JournalState
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
+from synth_async.pipeline.verdicts import found_verdict
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.curation import Candidate, Curation, Rejected
 from synth_async.stages.dedup import Sketch
-from synth_async.stages.judging import VERDICT_ATTEMPTS, judge_request, read_verdict
+from synth_async.stages.judging import judge_requests
 from synth_async.stages.parsing import read_completion
 from synth_async.stages.planner import Planner
 from synth_async.stages.topics import TopicBatch, TopicPool
@@ -265,12 +266,7 @@ class Replay:
         judge = self._config.judge
         if judge is None:
             return None
-        found = self.answer(judge_request(self._config, judge, self._context, candidate.example).key)
-        if found is None:
-            return None
-        attempt, completion = found
-        verdict = read_verdict(judge, completion)
-        return None if isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS else verdict
+        return found_verdict(judge, judge_requests(self._config, judge, self._context, candidate.example), self.answer)
 
     def _example(self, task: Task) -> Example | None:
         found = self.answer(task.key)

@@ -96,9 +96,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """One stage's requests, and the tokens of one of them."""
+    """One stage's requests to one endpoint, and the tokens of one of them."""
 
     stage: str
+    endpoint: str
     requests: Range
     prompt: Range
     completion: Range
@@ -121,7 +122,7 @@ def forecast(config: Config, context: str, topics: Sequence[Topic], plan: TaskPl
         cost_usd=_sum(costs) if len(costs) == len(stages) else None,
         # One request after the other is the least there is: topics, then an example, then its verdict.
         time_s=Range(max(each.time_s.low for each in endpoints), max(each.time_s.high for each in endpoints))
-        + _sum(_latency(config, load.stage) for load in loads),
+        + _sum(_latency(config, load) for load in loads),
         assumptions=_assumptions(config),
         warnings=_warnings(config, loads, topics),
     )
@@ -144,6 +145,7 @@ def _loads(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan
     loads.append(
         _Load(
             "generation",
+            config.endpoint_of("generation"),
             tasks,
             Range(prompt_bytes, prompt_bytes).by(1 / BYTES_PER_TOKEN),
             _at_most(conversation, config.generation.max_tokens),
@@ -151,7 +153,9 @@ def _loads(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan
         )
     )
     if config.judge is not None:
-        loads.append(_judge_load(config, config.judge, context, example, tasks))
+        # A panel's members are asked each; a pool shares the requests, and stands here under its first.
+        members = config.judge.panel or (config.endpoint_of("judge"),)
+        loads.extend(_judge_load(config, config.judge, name, context, example, tasks) for name in members)
     return loads
 
 
@@ -163,6 +167,7 @@ def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
     first, later = (topics_request(config, context, TopicBatch(0, batch), shown).messages for shown in ((), known))
     return _Load(
         "topics",
+        config.endpoint_of("topics"),
         Range(math.ceil(config.topic_count / batch), math.ceil(most / batch / _FRESH_TOPICS)),
         Range(_bytes(first), _bytes(later)).by(1 / BYTES_PER_TOKEN),
         _at_most(Range(*_TOPIC_TOKENS).by(batch), settings.max_tokens),
@@ -170,13 +175,14 @@ def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
     )
 
 
-def _judge_load(config: Config, judge: Judge, context: str, example: Example, tasks: Range) -> _Load:
+def _judge_load(config: Config, judge: Judge, endpoint: str, context: str, example: Example, tasks: Range) -> _Load:
     shown = _bytes(judge_request(config, judge, context, example).messages) / BYTES_PER_TOKEN
     verdict = Range(*_VERDICT_TOKENS) + Range(*_SCORE_TOKENS).by(len(judge.criteria))
     return _Load(
         "judge",
+        endpoint,
         # Every accepted example has a verdict; of the others, those that a filter or the index dropped have none.
-        Range(config.target, tasks.high),
+        Range(config.target, tasks.high).by(judge.samples),
         Range(shown, shown) + _at_most(_conversation_tokens(config), config.generation.max_tokens),
         _at_most(verdict, judge.max_tokens),
         judge.max_tokens,
@@ -210,7 +216,7 @@ def _bytes(messages: Sequence[Message]) -> int:
 
 
 def _stage_forecast(config: Config, load: _Load) -> StageForecast:
-    name = config.endpoint_of(load.stage)
+    name = load.endpoint
     prompt, completion = load.requests.times(load.prompt), load.requests.times(load.completion)
     price = config.endpoints[name].price
     cost = None if price is None else prompt.by(price.prompt / 1e6) + completion.by(price.completion / 1e6)
@@ -219,9 +225,9 @@ def _stage_forecast(config: Config, load: _Load) -> StageForecast:
 
 def _endpoint_forecast(config: Config, name: str, loads: Sequence[_Load]) -> EndpointForecast:
     endpoint = config.endpoints[name]
-    own = [load for load in loads if config.endpoint_of(load.stage) == name]
+    own = [load for load in loads if load.endpoint == name]
     rpm, tpm = _limits(endpoint)
-    busy = _sum(load.requests.times(_latency(config, load.stage)) for load in own)
+    busy = _sum(load.requests.times(_latency(config, load)) for load in own)
     return EndpointForecast(
         name,
         _sum(load.requests for load in own).by(60 / rpm) if rpm else None,
@@ -245,10 +251,10 @@ def _charged(endpoint: Endpoint, load: _Load) -> Range:
     return load.prompt + load.completion
 
 
-def _latency(config: Config, stage: str) -> Range:
-    endpoint = config.endpoints[config.endpoint_of(stage)]
+def _latency(config: Config, load: _Load) -> Range:
+    endpoint = config.endpoints[load.endpoint]
     if not endpoint.is_simulator:
-        return Range(*_LATENCY_S[stage])
+        return Range(*_LATENCY_S[load.stage])
     simulation = endpoint.simulation
     median_s, sigma = (simulation.latency_s, simulation.latency_sigma) if simulation else (0.05, 0.3)
     mean_s = median_s * math.exp(sigma**2 / 2)
@@ -294,7 +300,7 @@ def _warnings(config: Config, loads: Sequence[_Load], topics: Sequence[Topic]) -
             f" and up to {generated.high:,.0f} may be needed: bring more topics, or raise that key"
         )
     for load in loads:
-        name = config.endpoint_of(load.stage)
+        name = load.endpoint
         _, tpm = _limits(config.endpoints[name])
         largest = load.prompt.high + (load.max_tokens or load.completion.high)
         if tpm is not None and largest > tpm:
@@ -302,4 +308,6 @@ def _warnings(config: Config, loads: Sequence[_Load], topics: Sequence[Topic]) -
                 f"one {load.stage} request may need {largest:,.0f} tokens, more than endpoints.{name} allows in a"
                 f" minute ({tpm:,.0f}): shorten the prompt, or lower max_tokens"
             )
+    if config.judge is not None and config.judge.samples > 1 and not config.judge.temperature:
+        lines.append("judge.samples asks the same question again: at temperature 0 the answers will hardly differ")
     return tuple(lines)

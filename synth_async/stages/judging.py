@@ -8,13 +8,14 @@ each request and left out of the key, so that a verdict is found again after a r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from synth_async.config.models import Config, Criterion, Judge
+from synth_async.config.models import Config, Criterion, Endpoint, Judge
 from synth_async.records import (
     AnswerSchema,
     ChatRequest,
@@ -30,7 +31,7 @@ from synth_async.stages.keys import request_key
 from synth_async.stages.parsing import read_object
 from synth_async.stages.templates import JUDGE_PROMPT, render
 
-__all__ = ["VERDICT_ATTEMPTS", "judge_request", "low_score", "read_verdict"]
+__all__ = ["VERDICT_ATTEMPTS", "combined", "judge_request", "judge_requests", "low_score", "read_verdict"]
 
 VERDICT_ATTEMPTS = 2
 """A malformed verdict is asked for once more; the second one drops the example."""
@@ -43,14 +44,52 @@ LabelValues = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def judge_request(config: Config, judge: Judge, context: str, example: Example) -> ChatRequest:
-    """The request for a verdict on an example. Raises nothing for any text in it."""
+    """The first request for a verdict on an example; see `judge_requests`."""
+    return judge_requests(config, judge, context, example)[0]
+
+
+def judge_requests(config: Config, judge: Judge, context: str, example: Example) -> tuple[ChatRequest, ...]:
+    """The requests for all verdicts on an example, in the order they are asked in. Raises nothing for any text in it.
+
+    Of a panel each request names its endpoint. Endpoints with one model and body are told apart by the sample index,
+    so that every answer has a key of its own.
+    """
     # Few templates look at the topic; for the others the rubric is the same text for every example.
     topic = example.task.topic.text if judge.prompt and "topic" in judge.prompt else ""
     labels = _label_values(config, judge)
     instructions = _instructions(judge, config.domain, config.system_prompt, context, topic, labels)
     shown = _one_json_line({"conversation": list(example.messages)})
-    endpoint = config.endpoints[config.endpoint_of("judge")]
-    key = request_key(
+    schema = _verdict_schema(judge, labels)
+    asked: list[ChatRequest] = []
+    for name in judge.panel or (config.endpoint_of("judge"),):
+        before = sum(_is_alike(config.endpoints[name], config.endpoints[other.endpoint or name]) for other in asked)
+        for sample in range(before, before + judge.samples):
+            key = _key(config, judge, config.endpoints[name], instructions, shown, sample)
+            messages: tuple[Message, ...] = (
+                {"role": "system", "content": instructions},
+                {"role": "user", "content": _fenced(shown, nonce=secrets.token_hex(8))},
+            )
+            asked.append(
+                ChatRequest(
+                    key,
+                    Stage.JUDGE,
+                    messages,
+                    judge.temperature,
+                    judge.max_tokens,
+                    "json_object",
+                    schema,
+                    endpoint=name if judge.panel else None,
+                )
+            )
+    return tuple(asked)
+
+
+def _is_alike(one: Endpoint, other: Endpoint) -> bool:
+    return one.model == other.model and one.extra_body == other.extra_body
+
+
+def _key(config: Config, judge: Judge, endpoint: Endpoint, instructions: str, shown: str, sample: int) -> str:
+    return request_key(
         Stage.JUDGE,
         ({"role": "system", "content": instructions}, {"role": "user", "content": shown}),
         system_prompt=config.system_prompt,
@@ -58,15 +97,8 @@ def judge_request(config: Config, judge: Judge, context: str, example: Example) 
         temperature=judge.temperature,
         max_tokens=judge.max_tokens,
         response_format="json_object",
-        sample=0,
+        sample=sample,
         extra_body=endpoint.extra_body,
-    )
-    messages: tuple[Message, ...] = (
-        {"role": "system", "content": instructions},
-        {"role": "user", "content": _fenced(shown, nonce=secrets.token_hex(8))},
-    )
-    return ChatRequest(
-        key, Stage.JUDGE, messages, judge.temperature, judge.max_tokens, "json_object", _verdict_schema(judge, labels)
     )
 
 
@@ -159,13 +191,56 @@ def read_verdict(judge: Judge, completion: Completion) -> Verdict | Drop:
         if score is None:
             return Drop(Stage.JUDGE, DropReason.NO_VERDICT, f"no score from 1 to 5 for {criterion.name}")
         scores[criterion.name] = score
+    return _verdict(judge, scores, _reason_of(answer), completion.model, _labels_of(judge, answer))
+
+
+def _verdict(judge: Judge, scores: Mapping[str, float], reason: str, model: str, labels: Mapping[str, str]) -> Verdict:
+    """The verdict that scores of all criteria make."""
+    counted = [criterion for criterion in judge.criteria if not criterion.safety]
     return Verdict(
-        scores,
-        _weighted_mean(judge.criteria, scores),
-        _reason_of(answer),
-        completion.model,
-        _labels_of(judge, answer),
+        {criterion.name: scores[criterion.name] for criterion in counted},
+        _weighted_mean(counted, scores),
+        reason,
+        model,
+        labels,
+        {criterion.name: scores[criterion.name] for criterion in judge.criteria if criterion.safety},
     )
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+def _median(scores: Sequence[float]) -> float:
+    ordered, middle = sorted(scores), len(scores) // 2
+    return ordered[middle] if len(scores) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+_COMBINE: Mapping[str, Callable[[Sequence[float]], float]] = {"mean": _mean, "median": _median, "min": min}
+
+
+def combined(judge: Judge, verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict out of several: each criterion's scores combined, the most frequent labels, the strictest's reason.
+
+    `disagreement` is the highest minus the lowest score of each criterion. One verdict stays as it is.
+    """
+    if len(verdicts) == 1:
+        return verdicts[0]
+    each = [{**verdict.scores, **verdict.safety} for verdict in verdicts]
+    combine = _COMBINE[judge.combine]
+    names = [criterion.name for criterion in judge.criteria]
+    scores = {name: round(combine([given[name] for given in each]), 4) for name in names}
+    strictest = min(verdicts, key=lambda verdict: verdict.score)
+    models = " + ".join(dict.fromkeys(verdict.model for verdict in verdicts))
+    spread = {name: max(given[name] for given in each) - min(given[name] for given in each) for name in names}
+    found = _verdict(judge, scores, strictest.reason, models, _frequent_labels(judge, verdicts))
+    return replace(found, disagreement=spread)
+
+
+def _frequent_labels(judge: Judge, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The label that most verdicts gave each axis; of equals the first."""
+    given = {axis: [verdict.labels[axis] for verdict in verdicts if axis in verdict.labels] for axis in judge.labels}
+    return {axis: max(labels, key=labels.count) for axis, labels in given.items() if labels}
 
 
 def _labels_of(judge: Judge, answer: Mapping[str, Any]) -> dict[str, str]:
@@ -192,15 +267,25 @@ def _reason_of(answer: Mapping[str, Any]) -> str:
     return " ".join(str(reason).split())[:_LONGEST_REASON] if isinstance(reason, str) else ""
 
 
-def _weighted_mean(criteria: tuple[Criterion, ...], scores: Mapping[str, float]) -> float:
+def _weighted_mean(criteria: Sequence[Criterion], scores: Mapping[str, float]) -> float:
     total = sum(criterion.weight for criterion in criteria)
     return round(sum(criterion.weight * scores[criterion.name] for criterion in criteria) / total, 4)
 
 
 def low_score(judge: Judge, verdict: Verdict) -> Drop | None:
-    """A drop when the mean is below `min_score`; the bound itself passes."""
-    if verdict.score >= judge.min_score:
+    """A drop when a criterion is below its `must_pass`, or the mean below `min_score`; the bounds themselves pass."""
+    below = _below_must_pass(judge, verdict)
+    if below is None and verdict.score >= judge.min_score:
         return None
-    return Drop(
-        Stage.JUDGE, DropReason.LOW_SCORE, f"{verdict.score:g} < {judge.min_score:g}: {verdict.reason}".rstrip(": ")
-    )
+    what = below or f"{verdict.score:g} < {judge.min_score:g}"
+    return Drop(Stage.JUDGE, DropReason.LOW_SCORE, f"{what}: {verdict.reason}".rstrip(": "))
+
+
+def _below_must_pass(judge: Judge, verdict: Verdict) -> str | None:
+    for criterion in judge.criteria:
+        if criterion.must_pass is None:
+            continue
+        score = (verdict.safety if criterion.safety else verdict.scores)[criterion.name]
+        if score < criterion.must_pass:
+            return f"{criterion.name} {score:g} < {criterion.must_pass:g} (must_pass)"
+    return None

@@ -10,7 +10,7 @@ import orjson
 from synth_async.config.models import Config
 from synth_async.records import Drop, Example, Task, Verdict
 
-__all__ = ["dataset_line", "rejects_line", "task_metadata"]
+__all__ = ["dataset_line", "judged", "rejects_line", "task_metadata"]
 
 
 def dataset_line(config: Config, example: Example, verdict: Verdict | None) -> bytes:
@@ -18,7 +18,7 @@ def dataset_line(config: Config, example: Example, verdict: Verdict | None) -> b
     messages: list[Mapping[str, Any]] = list(example.messages)
     if config.output.system_message:
         messages.insert(0, {"role": "system", "content": config.system_prompt})
-    metadata = _origin(config, example.task, example.model) | _redacted(example) | _judged(verdict)
+    metadata = _origin(config, example.task, example.model) | _redacted(example) | judged(verdict)
     return orjson.dumps({"id": example.id, "messages": messages, "metadata": metadata}) + b"\n"
 
 
@@ -29,7 +29,7 @@ def rejects_line(config: Config, task: Task, drop: Drop, example: Example | None
     if example is not None:
         line["messages"] = example.messages
         redacted = _redacted(example)
-    line["metadata"] = _origin(config, task, example.model if example else None) | redacted | _judged(verdict)
+    line["metadata"] = _origin(config, task, example.model if example else None) | redacted | judged(verdict)
     return orjson.dumps(line) + b"\n"
 
 
@@ -56,11 +56,12 @@ def _redacted(example: Example) -> dict[str, Any]:
     return {"redacted": example.redacted} if example.redacted else {}
 
 
-def _judged(verdict: Verdict | None) -> dict[str, Any]:
+def judged(verdict: Verdict | None) -> dict[str, Any]:
+    """What a verdict puts into the metadata of a line."""
     if verdict is None:
         return {}
-    observed = {"observed": verdict.labels} if verdict.labels else {}
-    return observed | {
+    rare = {"observed": verdict.labels, "safety": verdict.safety, "disagreement": verdict.disagreement}
+    return {name: found for name, found in rare.items() if found} | {
         "scores": verdict.scores,
         "score": verdict.score,
         "judge_reason": verdict.reason,
