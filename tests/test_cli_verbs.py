@@ -286,3 +286,41 @@ def test_merge_prints_the_dataset(tmp_path: Path) -> None:
     assert "3 lines read, 2 kept, 1 dropped" in done.stderr
     assert json.loads(synth("status", "merged", "--json", cwd=tmp_path).stdout)["state"] == "finished"
     assert json.loads(synth("report", "merged", "--json", cwd=tmp_path).stdout)["accepted"] == 2
+
+
+def test_judge_scores_and_calibrates_on_the_embedded_endpoint(tmp_path: Path) -> None:
+    """Without a config: the path of the scored file is on stdout; what people said is compared; again asks nothing."""
+    user = "I was charged twice for invoice 17 and my bank shows both lines, what should I do now?"
+    good = "Open Billing, find invoice 17, choose Request refund, and then check the line after 5 days with your bank."
+    rows = [
+        {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}], "accepted": accepted}
+        for reply, accepted in ((good, True), ("Maybe it sorts itself out.", False))
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    first = synth("judge", "chats.jsonl", "--base-url", "simulator", cwd=tmp_path)
+    assert (first.returncode, first.stdout) == (0, "chats.scored.jsonl\n")
+    assert "2 rows, 2 scored" in first.stderr
+    assert "simulated scores" in first.stderr
+    again = synth("judge", "--calibrate", "chats.jsonl", "--base-url", "simulator", "--json", cwd=tmp_path)
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["calibration"]["suggested"]["f1"] == 1
+    assert "nothing had to be asked" in synth("judge", "chats.jsonl", "--base-url", "simulator", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "name a FILE to score"),
+        (["chats.jsonl"], "name the judge"),
+        (["chats.jsonl", "--config", "c.yaml", "--model", "m"], "--config names the endpoint"),
+        (["none.jsonl", "--base-url", "simulator"], "no such file"),
+        (["chats.jsonl", "--base-url", "simulator", "--set", "judge.sample=3"], "did you mean"),
+    ],
+)
+def test_judge_says_what_is_missing(tmp_path: Path, arguments: list[str], told: str) -> None:
+    """A mistake on the command line is exit 2 with what to do, and writes nothing."""
+    (tmp_path / "chats.jsonl").write_text("", encoding="utf-8")
+    found = synth("judge", *arguments, cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert told in found.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["chats.jsonl"]

@@ -345,6 +345,37 @@ def validate_dataset(
 
 
 @app.command()
+def judge(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Chats to score: JSONL of any shape, plain or .gz.")
+    ] = None,
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="Whose judge and system prompt to use.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="SCORED", help="Where it goes; default: FILE.scored.jsonl.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="LABELLED", help="Rows with people's `scores`, `score` or `accepted`.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Without CONFIG: the judge's address, or simulator.")] = None,
+    model: Annotated[str | None, typer.Option(help="Without CONFIG: the judge's model.")] = None,
+    criteria: Annotated[str | None, typer.Option(help="Names of the rubric, such as helpfulness,accuracy.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a file of chats with the judge.
+
+    The same command resumes. --calibrate says how well the judge agrees with people, and suggests min_score.
+    """
+    from synth_async.cli.judging import JudgeWishes, judge_files
+
+    wishes = JudgeWishes(source, config, out, calibrate, base_url, model, criteria, overrides or [], as_json)
+    exit_on_error(lambda: judge_files(wishes))
+
+
+@app.command()
 def simulate(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8399,

@@ -18,7 +18,7 @@ from synth_async.config.wording import bool_mistakes, place, shown, validation_m
 from synth_async.errors import ConfigError, ConfigProblem
 from synth_async.records import Topic
 
-__all__ = ["LoadedConfig", "load_config"]
+__all__ = ["LoadedConfig", "config_of_text", "load_config"]
 
 _PATHS = (("context", "file"), ("topics", "file"), ("personas", "file"), ("examples", "file"), ("output", "dir"))
 """The keys that hold a path, relative to the folder of the config."""
@@ -51,6 +51,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         text = read_text(path)
     except InputMistake as error:
         raise ConfigError([ConfigProblem(file, "", error.message)]) from None
+    return config_of_text(text, path, overrides)
+
+
+def config_of_text(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """The checked config in a text; mistakes are told as those of `path`, and its paths are relative to that."""
+    file = str(path)
     source = parse_yaml(text)
     if not isinstance(source.tree, dict):
         if not source.mistakes:

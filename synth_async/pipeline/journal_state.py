@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from synth_async.pipeline.budget import Amount
+from synth_async.config.models import Config
+from synth_async.pipeline.budget import Amount, Budget, cost_of
 from synth_async.pipeline.frames import (
     ACCEPT,
     ANSWER,
@@ -28,14 +29,14 @@ from synth_async.pipeline.frames import (
     TOPICS,
     batch_of,
 )
-from synth_async.records import Message, Stage, Usage
+from synth_async.records import Completion, Message, Stage, Usage
 from synth_async.stages.parsing import MalformedBody, read_completion, usage_of
 from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import Frame, fields_before, read_frame
 from synth_async.store.journal import Journal
 from synth_async.store.places import NOWHERE, Places, Rows
 
-__all__ = ["Decisions", "JournalState", "NotePlan", "read_answer", "scan"]
+__all__ = ["Decisions", "JournalState", "NotePlan", "journaled_answer", "read_answer", "restored_budget", "scan"]
 
 NotePlan = Callable[[str | None, Mapping[str, str]], object]
 """Called with the category and the facets of every planned task, in order: what the plan has used up."""
@@ -220,6 +221,29 @@ def read_answer(line: bytes) -> tuple[str, int | None, Usage]:
     frame = read_frame(line)
     usage = read_completion(frame.body or b"", fallback_model="").usage
     return frame.fields["endpoint"], frame.fields.get("lease"), usage
+
+
+def journaled_answer(config: Config, journal: Journal, state: JournalState, key: str) -> tuple[int, Completion] | None:
+    """(attempt, completion) that the journal held for a key when it was scanned, or None."""
+    place = state.answers.get(bytes.fromhex(key))
+    if place is None:
+        return None
+    frame = journal.read(place)
+    endpoint = config.endpoints.get(frame.fields["endpoint"])
+    return frame.fields["attempt"], read_completion(
+        frame.body or b"", fallback_model=endpoint.model if endpoint else ""
+    )
+
+
+def restored_budget(config: Config, journal: Journal, state: JournalState) -> Budget | None:
+    """The budget with what earlier processes spent; a lease that one of them left open counts as spent."""
+    if config.budget is None:
+        return None
+    spent = sum(state.leases.values(), start=state.released) + Amount(state.answered)
+    for name, (prompt, completion) in state.spent.items():
+        price = config.endpoints[name].price if name in config.endpoints else None
+        spent += Amount(0, prompt + completion, cost_of(price, prompt, completion))
+    return Budget(config, journal, spent=spent, next_lease=state.next_lease)
 
 
 def _doubt_decisions(state: JournalState) -> None:

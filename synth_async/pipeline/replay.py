@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from synth_async.config.models import Config
 from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
-from synth_async.pipeline.journal_state import JournalState
+from synth_async.pipeline.journal_state import JournalState, journaled_answer
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.verdicts import found_verdict
@@ -21,7 +21,6 @@ from synth_async.records import Completion, Drop, DropReason, Example, Message, 
 from synth_async.stages.curation import Candidate, Curation, Rejected
 from synth_async.stages.dedup import Sketch
 from synth_async.stages.judging import judge_requests
-from synth_async.stages.parsing import read_completion
 from synth_async.stages.planner import Planner
 from synth_async.stages.topics import TopicBatch, TopicPool
 from synth_async.store.frames import Frame
@@ -154,14 +153,7 @@ class Replay:
 
     def answer(self, key: str) -> tuple[int, Completion] | None:
         """(attempt, completion) that the journal holds for a key, or None: then it has to be asked for."""
-        place = self._state.answers.get(bytes.fromhex(key))
-        if place is None:
-            return None
-        frame = self._journal.read(place)
-        endpoint = self._config.endpoints.get(frame.fields["endpoint"])
-        return frame.fields["attempt"], read_completion(
-            frame.body or b"", fallback_model=endpoint.model if endpoint else ""
-        )
+        return journaled_answer(self._config, self._journal, self._state, key)
 
     def tasks(self) -> Iterator[Task]:
         """The backlog: tasks without a decision, in the order of the plan, read when they are needed."""

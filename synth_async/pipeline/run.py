@@ -18,10 +18,10 @@ from synth_async import __version__
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
 from synth_async.endpoint.service import Endpoint
 from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
-from synth_async.pipeline.budget import Amount, Budget, cost_of
+from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.graph import Graph
-from synth_async.pipeline.journal_state import JournalState, scan
+from synth_async.pipeline.journal_state import JournalState, restored_budget, scan
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
@@ -183,7 +183,7 @@ class Run:
             return
         if warning := space_warning(self.folder, accepted=planner.accepted, target=config.target):
             self.on_note(warning)
-        ledger.budget = self._budget = _budget(config, journal, state)
+        ledger.budget = self._budget = restored_budget(config, journal, state)
         try:
             async with open_endpoints(config, self.resolved) as endpoints:
                 self._endpoints = endpoints
@@ -338,17 +338,6 @@ class Run:
                 self.on_note(f"{file.path.name} was brought in line with the journal")
         if pending := self.tally.rejected[DropReason.PENDING_JUDGE]:
             self.on_note(f"{pending} examples need a verdict that they never had: run without --offline to ask for it")
-
-
-def _budget(config: Config, journal: Journal, state: JournalState) -> Budget | None:
-    """The budget with what earlier processes spent; a lease that one of them left open counts as spent."""
-    if config.budget is None:
-        return None
-    spent = sum(state.leases.values(), start=state.released) + Amount(state.answered)
-    for name, (prompt, completion) in state.spent.items():
-        price = config.endpoints[name].price if name in config.endpoints else None
-        spent += Amount(0, prompt + completion, cost_of(price, prompt, completion))
-    return Budget(config, journal, spent=spent, next_lease=state.next_lease)
 
 
 def _funnel_of(metrics: Mapping[str, Any]) -> dict[str, int]:
