@@ -119,6 +119,12 @@ class Simulation(_Section):
     """Share of generated examples that are weak on purpose."""
     duplicate_share: Annotated[float, Field(ge=0, le=1)] = 0.08
     """Share of generated examples that are near-duplicates of an earlier one on purpose."""
+    placeholder_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of generated examples in which a placeholder was left."""
+    pii_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of generated examples with an invented e-mail address, phone number, card or account in them."""
+    favourite_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of examples in its favourite tone whatever was asked, and of topics about its favourite theme."""
     faults: FaultMix = FaultMix()
     """Faults, each a share of requests."""
 

@@ -96,7 +96,7 @@ def _content(rng: random.Random, chat: ChatBody, simulation: Simulation) -> tupl
             text = f"```json\n{text}\n```"
         return text, True
     if isinstance(prompt, TopicsPrompt):
-        return "\n".join(write_topics(rng, simulation.seed, prompt.count, prompt.domain)), False
+        return "\n".join(_topics(rng, simulation, prompt)), False
     return _small_talk(rng, prompt.text), False
 
 
@@ -104,10 +104,21 @@ def _as_object(rng: random.Random, simulation: Simulation, prompt: Prompt) -> di
     if isinstance(prompt, VerdictPrompt):
         return verdict_on(prompt)
     if isinstance(prompt, TopicsPrompt):
-        return {"topics": write_topics(rng, simulation.seed, prompt.count, prompt.domain)}
+        return {"topics": _topics(rng, simulation, prompt)}
     if isinstance(prompt, ExamplePrompt):
         return _as_example(write_dialogue(rng, simulation, prompt), prompt)
     return {"answer": _small_talk(rng, prompt.text)}
+
+
+def _topics(rng: random.Random, simulation: Simulation, prompt: TopicsPrompt) -> list[str]:
+    return write_topics(
+        rng,
+        simulation.seed,
+        prompt.count,
+        prompt.domain,
+        category=prompt.category,
+        theme_share=simulation.favourite_share,
+    )
 
 
 def _as_example(exchanges: list[Exchange], prompt: ExamplePrompt) -> dict[str, Any]:

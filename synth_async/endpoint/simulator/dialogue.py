@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from synth_async.config.models import Simulation
 from synth_async.endpoint.simulator.draws import pick, pick_some
@@ -26,15 +26,17 @@ from synth_async.endpoint.simulator.phrases import (
     TONE_SIGNS,
     TONES,
 )
+from synth_async.endpoint.simulator.plants import Exchange, with_personal_data, with_placeholder
 from synth_async.endpoint.simulator.prompts import ExamplePrompt
 from synth_async.endpoint.simulator.seeds import write_topic
 from synth_async.endpoint.simulator.weakness import vague_question, weak_reply
 
-__all__ = ["POOL", "Exchange", "write_dialogue"]
+__all__ = ["POOL", "Exchange", "favourite_tone", "tone_of_value", "write_dialogue"]
 
 POOL = 16
 """Conversations per seed, domain and length that near-duplicates come from; the first use of each is none."""
 
+_TONE_FACETS = frozenset({"tone", "mood", "style", "emotion", "register", "sentiment"})
 _PERSONA_FACETS = ("persona", "role", "customer", "user", "audience")
 _EDITS = (
     ("I am ", "I'm "),
@@ -70,14 +72,6 @@ _REPLY_TAILS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """One turn of each side."""
-
-    user: str
-    assistant: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Scene:
     """What stays the same through a conversation."""
 
@@ -88,13 +82,33 @@ class _Scene:
 
 
 def write_dialogue(rng: random.Random, simulation: Simulation, prompt: ExamplePrompt) -> list[Exchange]:
-    """The conversation that a prompt asks for; `weak_share` and `duplicate_share` decide what becomes of it."""
+    """The conversation that a prompt asks for; the shares of the simulation decide what becomes of it."""
     draw = rng.random()
-    if draw < simulation.weak_share:
+    if simulation.favourite_share and rng.random() < simulation.favourite_share:
+        prompt = _in_tone(prompt, favourite_tone(simulation.seed))
+    weak_end = simulation.weak_share
+    duplicate_end = weak_end + simulation.duplicate_share
+    placeholder_end = duplicate_end + simulation.placeholder_share
+    if draw < weak_end:
         return _dialogue(rng, prompt, weak=True)
-    if draw < simulation.weak_share + simulation.duplicate_share:
+    if draw < duplicate_end:
         return _near_duplicate(rng, simulation.seed, prompt)
-    return _dialogue(rng, prompt, weak=False)
+    exchanges = _dialogue(rng, prompt, weak=False)
+    if draw < placeholder_end:
+        exchanges[0] = with_placeholder(rng, exchanges[0])
+    elif draw < placeholder_end + simulation.pii_share:
+        exchanges[0] = with_personal_data(rng, exchanges[0])
+    return exchanges
+
+
+def favourite_tone(seed: int) -> str:
+    """The tone that this seed falls into."""
+    return TONES[seed % len(TONES)]
+
+
+def _in_tone(prompt: ExamplePrompt, tone: str) -> ExamplePrompt:
+    others = tuple((name, value) for name, value in prompt.facets if name not in _TONE_FACETS)
+    return replace(prompt, facets=(*others, ("tone", tone)))
 
 
 def _near_duplicate(rng: random.Random, seed: int, prompt: ExamplePrompt) -> list[Exchange]:
@@ -143,12 +157,15 @@ def _scene(rng: random.Random, prompt: ExamplePrompt) -> _Scene:
 
 def _tone(rng: random.Random, facets: tuple[tuple[str, str], ...]) -> str:
     for name, value in facets:
-        if name in {"tone", "mood", "style", "emotion", "register", "sentiment"}:
-            lowered = value.lower()
-            for tone, signs in TONE_SIGNS.items():
-                if any(sign in lowered for sign in signs):
-                    return tone
+        if name in _TONE_FACETS and (tone := tone_of_value(value)) is not None:
+            return tone
     return pick(rng, TONES)
+
+
+def tone_of_value(value: str) -> str | None:
+    """The tone that a wording such as "slightly annoyed" stands for; None where it is none that is known here."""
+    lowered = value.lower()
+    return next((tone for tone, signs in TONE_SIGNS.items() if any(sign in lowered for sign in signs)), None)
 
 
 def _question(rng: random.Random, scene: _Scene, persona: str) -> str:

@@ -7,7 +7,7 @@ TONES = ("polite", "frustrated", "terse", "chatty", "confused", "formal")
 TONE_SIGNS = {
     "polite": ("polite", "friendly", "kind", "grateful", "warm", "calm", "neutral"),
     "frustrated": ("frustrat", "angry", "annoy", "upset", "impatient", "urgent", "irritat", "furious"),
-    "terse": ("terse", "short", "brief", "curt", "direct", "concise", "busy"),
+    "terse": ("terse", "short", "brief", "curt", "direct", "concise", "busy", "hurry"),
     "chatty": ("chatty", "casual", "informal", "talkative", "humor", "humour", "relaxed", "excited"),
     "confused": ("confus", "unsure", "uncertain", "lost", "worried", "anxious", "hesitant", "beginner"),
     "formal": ("formal", "professional", "business", "official", "legal", "precise"),

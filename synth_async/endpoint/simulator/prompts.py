@@ -20,6 +20,7 @@ class TopicsPrompt:
 
     count: int
     domain: str
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ _TOPICS_ANYWAY = re.compile(
     r"\b(?:topics|scenarios|situations)\b[^\n]*\bone per line\b|\bone (?:topic|scenario) (?:per|a|each) "
 )
 _DOMAIN = re.compile(r"^\W*domain\W*[:=][ \t]*(.+)$|\bdomain(?: of)?:?[ \t]+([^\n.]+)", re.IGNORECASE | re.MULTILINE)
+_CATEGORY = re.compile(r"\bcategory\W{0,3}[:=][ \t]*([^\n.]+)", re.IGNORECASE)
 _DOMAIN_END = re.compile(r"[,;:.]\s|\s(?:including|covering|such as)\s")
 _WHAT_ABOUT = re.compile(
     r"\b(?:topics|scenarios|situations|ideas|themes|subjects|questions|conversations)[ \t]+"
@@ -98,7 +100,7 @@ def read_prompt(messages: Sequence[tuple[str, str]]) -> Prompt:
         return _example_prompt(own)
     counted = _COUNTED.search(own)
     if counted or _TOPICS_ANYWAY.search(own):
-        return TopicsPrompt(int(counted[1]) if counted else 10, _domain(own))
+        return TopicsPrompt(int(counted[1]) if counted else 10, _domain(own), _category(own))
     if _asks_for_a_pair(own):
         return _example_prompt(own)
     asked = [text for role, text in messages if role == "user"]
@@ -152,6 +154,11 @@ def _turns(text: str, *, as_messages: bool) -> int:
 def _domain(text: str) -> str:
     found = _DOMAIN.search(text) or _WHAT_ABOUT.search(text)
     return "" if found is None else _trimmed(_first_group(found))
+
+
+def _category(text: str) -> str:
+    found = _CATEGORY.search(text)
+    return "" if found is None else found[1].strip(" \"'“”*`")
 
 
 def _trimmed(domain: str) -> str:

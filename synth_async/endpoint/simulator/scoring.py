@@ -12,6 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from synth_async.endpoint.simulator.labelling import labels_of_text
 from synth_async.endpoint.simulator.verdict_prompt import VerdictPrompt
 
 _WORD = re.compile(r"[a-z]{4,}")
@@ -198,7 +199,10 @@ def verdict_on(prompt: VerdictPrompt) -> dict[str, Any]:
         reason = "; ".join(_REASONS[defect.kind] for defect in defects[:3]) or "specific, polite and to the point"
     if prompt.nested:
         return {name: {"score": score, "reason": reason} for name, score in scores.items()}
-    return {**scores, "reason": reason} if prompt.flat else {"scores": scores, "reason": reason}
+    if prompt.flat:
+        return {**scores, "reason": reason}
+    labels = {"labels": labels_of_text(prompt.labels, prompt.user, prompt.assistant)} if prompt.labels else {}
+    return {"scores": scores, **labels, "reason": reason}
 
 
 def _score(aspect: int | None, defects: list[_Defect], whim: int) -> int:

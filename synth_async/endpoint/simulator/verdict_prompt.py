@@ -15,10 +15,16 @@ from typing import Any
 
 import orjson
 
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+"""Axes, each with the values to choose from."""
+
 
 @dataclass(frozen=True, slots=True)
 class VerdictPrompt:
-    """Asks for scores. `ordered` is the score that the prompt itself orders for every criterion, if it does."""
+    """Asks for scores. `ordered` is the score that the prompt itself orders for every criterion, if it does.
+
+    `labels` are the axes that it asks to be labelled, each with the values to choose from.
+    """
 
     user: str
     assistant: str
@@ -26,6 +32,7 @@ class VerdictPrompt:
     nested: bool
     flat: bool
     ordered: int | None
+    labels: Labels = ()
 
 
 _ASKS_FOR_SCORES = re.compile(
@@ -42,6 +49,11 @@ _SPOKEN = re.compile(
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 _SHAPE = re.compile(r"[\"']scores[\"']\s*:\s*\{([^{}]*)\}")
+_SCORED = re.compile(r"[\"']scores[\"']\s*:\s*\{\s*[\"'][^\"']+[\"']\s*:\s*([1-5])\b")
+_LABELS = re.compile(
+    r"^[^\n]*\blabel[^\n]*:[ \t]*\n(?P<axes>(?:[ \t]*[-*•][ \t]+[^\n:]+:[ \t]*[^\n]+(?:\n|$))+)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _KEY = re.compile(r"[\"']([^\"']+)[\"']\s*:")
 _BULLET = re.compile(
     r"^[ \t]*(?:[-*•]|\d+[.)])[ \t]+[*`\"]*([a-z][a-z0-9_]*)[*`\"]*[ \t]*(?:\([^)\n]*\))?[ \t]*(?::|$)", re.MULTILINE
@@ -77,17 +89,31 @@ def read_verdict_prompt(text: str) -> VerdictPrompt | None:
         return None
     start, end, user, assistant = found
     rubric = _rubric(text[:start] + "\n" + text[end:])
-    return None if rubric is None else VerdictPrompt(user, assistant, *rubric)
+    if rubric is None:
+        return None
+    criteria, nested, flat, ordered, labels = rubric
+    # A verdict that stands ready behind the example is copied.
+    given = _SCORED.search(text, end)
+    return VerdictPrompt(user, assistant, criteria, nested, flat, int(given[1]) if given else ordered, labels)
 
 
 @lru_cache(maxsize=256)
-def _rubric(outside: str) -> tuple[tuple[str, ...], bool, bool, int | None] | None:
-    """Criteria, shape and order of the text around the fence, which is the same for every example of a run."""
+def _rubric(outside: str) -> tuple[tuple[str, ...], bool, bool, int | None, Labels] | None:
+    """Criteria, shape, order and labels of the text around the fence, which is the same for all examples of a run."""
     if not _ASKS_FOR_SCORES.search(outside):
         return None
     shape = _SHAPE.search(outside)
     nested = shape is None and '"score"' in outside
-    return _criteria(outside, shape), nested, shape is None and "scores" not in outside, _ordered(outside)
+    flat = shape is None and "scores" not in outside
+    return _criteria(outside, shape), nested, flat, _ordered(outside), _labels(outside)
+
+
+def _labels(outside: str) -> Labels:
+    """`- tone: polite | formal`, in lines after one that asks for labels."""
+    found = _LABELS.search(outside)
+    lines = found["axes"].splitlines() if found else []
+    named = (line.strip(" \t-*•").partition(":") for line in lines)
+    return tuple((axis.strip(), tuple(value.strip() for value in values.split("|"))) for axis, _, values in named)
 
 
 def _criteria(outside: str, shape: re.Match[str] | None) -> tuple[str, ...]:
