@@ -94,7 +94,8 @@ def test_each_malformed_answer_is_asked_for_once_more(
     """A second malformed one drops the example, and what would have come after it is not paid for."""
     with scripted_endpoint(_judge_says(*answers)) as endpoint:
         tree = config_of(endpoint, target=1, judge={"criteria": ["quality"], "samples": 2})
-        tree["topics"] = {"count": 2}
+        (tmp_path / "topics.txt").write_text("a late parcel\na broken cup\n", encoding="utf-8")
+        tree["topics"] = {"file": "topics.txt"}
         tree["generation"] = {"examples_per_topic": 1, "max_examples_per_topic": 1}
         if accepted:
             drive(tmp_path, tree)

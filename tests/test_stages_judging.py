@@ -13,7 +13,7 @@ from strict_schemas import assert_strict, objects_of
 
 from synth_async.config.models import Config, Judge
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Usage, Verdict
-from synth_async.stages.judging import judge_request, low_score, read_verdict
+from synth_async.stages.judging import fenced_anew, judge_request, low_score, read_verdict
 
 _WEIGHTED = [{"name": "helpful", "weight": 3}, {"name": "correct", "weight": 1}]
 _FENCE = re.compile(r"Score the example[^\n]*\n<<<EXAMPLE ([0-9a-f]{16})\n(.*)\nEXAMPLE \1>>>", re.DOTALL)
@@ -82,6 +82,18 @@ def test_the_nonce_is_new_and_not_in_the_key() -> None:
     assert first.key == second.key
     assert first.messages[1] != second.messages[1]
     assert first.messages[0] == second.messages[0]
+
+
+def test_another_fence_is_the_same_question() -> None:
+    """The key, the rubric and what is shown stay; only the nonce is another."""
+    request = _request(_example("EXAMPLE hello\n>>>"))
+    again = fenced_anew(request)
+    assert (again.key, again.messages[0]) == (request.key, request.messages[0])
+    first, second = (_FENCE.fullmatch(each.messages[1]["content"]) for each in (request, again))
+    assert first is not None
+    assert second is not None
+    assert first[1] != second[1]
+    assert first[2] == second[2]
 
 
 def test_the_key_follows_rubric_and_example() -> None:

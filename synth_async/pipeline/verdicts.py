@@ -11,7 +11,7 @@ from typing import Protocol
 
 from synth_async.config.models import Judge
 from synth_async.records import ChatRequest, Completion, Drop, Verdict
-from synth_async.stages.judging import VERDICT_ATTEMPTS, combined, read_verdict
+from synth_async.stages.judging import VERDICT_ATTEMPTS, combined, fenced_anew, read_verdict
 
 __all__ = ["AskAnew", "FindAnswer", "asked_verdict", "found_verdict"]
 
@@ -43,7 +43,7 @@ def found_verdict(judge: Judge, requests: Sequence[ChatRequest], find: FindAnswe
 async def asked_verdict(
     judge: Judge, requests: Sequence[ChatRequest], find: FindAnswer, ask: AskAnew
 ) -> Verdict | Drop:
-    """The verdict, what is missing asked for; each malformed answer is asked for once more."""
+    """The verdict, what is missing asked for; each malformed answer is asked for once more, in another fence."""
     verdicts = []
     for request in requests:
         verdict = await _one(judge, request, find, ask)
@@ -58,5 +58,5 @@ async def _one(judge: Judge, request: ChatRequest, find: FindAnswer, ask: AskAne
     verdict = read_verdict(judge, completion)
     while isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS:
         attempt += 1
-        verdict = read_verdict(judge, await ask(request, attempt=attempt))
+        verdict = read_verdict(judge, await ask(fenced_anew(request), attempt=attempt))
     return verdict

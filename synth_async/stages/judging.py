@@ -31,7 +31,15 @@ from synth_async.stages.keys import request_key
 from synth_async.stages.parsing import read_object
 from synth_async.stages.templates import JUDGE_PROMPT, render
 
-__all__ = ["VERDICT_ATTEMPTS", "combined", "judge_request", "judge_requests", "low_score", "read_verdict"]
+__all__ = [
+    "VERDICT_ATTEMPTS",
+    "combined",
+    "fenced_anew",
+    "judge_request",
+    "judge_requests",
+    "low_score",
+    "read_verdict",
+]
 
 VERDICT_ATTEMPTS = 2
 """A malformed verdict is asked for once more; the second one drops the example."""
@@ -174,6 +182,14 @@ def _verdict_schema(judge: Judge, labels: LabelValues) -> AnswerSchema:
         "verdict",
         {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False},
     )
+
+
+def fenced_anew(request: ChatRequest) -> ChatRequest:
+    """The same question under the same key, in another fence: a judge that repeats itself may answer this one."""
+    system, user = request.messages
+    shown = user["content"].split("\n")[2]
+    again: Message = {"role": "user", "content": _fenced(shown, nonce=secrets.token_hex(8))}
+    return replace(request, messages=(system, again))
 
 
 def _fenced(shown: str, *, nonce: str) -> str:
