@@ -372,7 +372,8 @@ def main() -> None:
     ]
     tables = "\n\n".join([speed_table(speeds), steps_table([row for row in speeds if "ours" in row.method])])
     tables += "\n\n" + accuracy_table(rows)
-    print(json.dumps([asdict(row) for row in [*speeds, *rows]], indent=2) if arguments.json else tables)
+    found: list[Any] = [*speeds, *rows]
+    print(json.dumps([asdict(row) for row in found], indent=2) if arguments.json else tables)
     if arguments.write:
         folder = Path(__file__).parent
         (folder / "dedup.svg").write_text(chart(speeds), encoding="utf-8")

@@ -48,7 +48,7 @@ filters:
 
 STRICT = "judge.min_score=4.6"
 LOOSE = "filters.user_words={min: 5, max: 500}"
-STEPS = (
+STEPS: tuple[tuple[str, list[str]], ...] = (
     ("stricter", [STRICT]),
     ("back", []),
     ("filter", ["filters.assistant_words={min: 90, max: 1000}"]),
