@@ -107,6 +107,8 @@ class ChatRequest:
     response_format: ResponseFormat
     schema: AnswerSchema | None = None
     endpoint: str | None = None
+    attempt: int = 1
+    """Which answer under this key is asked for: a malformed verdict is asked for once more."""
 
 
 @dataclass(frozen=True, slots=True)

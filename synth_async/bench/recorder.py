@@ -13,7 +13,8 @@ import anyio
 
 from synth_async.bench.latency import LatencyHistogram
 from synth_async.bench.measures import Second
-from synth_async.endpoint.service import Endpoint, Exchange
+from synth_async.endpoint.service import Exchange
+from synth_async.endpoint.serving import ServingEndpoint
 
 __all__ = ["Recorder"]
 
@@ -31,7 +32,9 @@ class _Counts:
 class Recorder:
     """What one endpoint was asked and answered since `started_at`, in seconds of the event loop's clock."""
 
-    def __init__(self, endpoint: Endpoint, started_at: float, on_exchange: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, endpoint: ServingEndpoint, started_at: float, on_exchange: Callable[[], None] = lambda: None
+    ) -> None:
         self.endpoint = endpoint
         self.statuses: Counter[str] = Counter()
         self.latency = LatencyHistogram()

@@ -24,6 +24,7 @@ from synth_async.bench.servers import ServerLog, read_log, running_servers, serv
 from synth_async.config.secrets import ResolvedEndpoint
 from synth_async.endpoint.client import OpenAIClient
 from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import EndpointRefused, RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
 from synth_async.pipeline.run import Run
 from synth_async.records import ChatRequest, Topic
@@ -198,7 +199,7 @@ def _keep_nothing(_: bytes) -> None:
 async def _drive_run(plan: BenchPlan, endpoints: Mapping[str, ResolvedEndpoint], traffic: Traffic, stop: _Stop) -> None:
     """A real run in a folder that is thrown away, interrupted when the time is over."""
 
-    def listen(opened: Mapping[str, Endpoint]) -> None:
+    def listen(opened: Mapping[str, ServingEndpoint]) -> None:
         for name, endpoint in opened.items():
             traffic.recorders[name] = Recorder(endpoint, stop.started_at, stop.look)
 

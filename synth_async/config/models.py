@@ -75,6 +75,14 @@ class Price(_Section):
     """Price of a million prompt tokens."""
     completion: Annotated[float, Field(ge=0)]
     """Price of a million completion tokens."""
+    batch_discount: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of it that a batch saves; 0.5 is what OpenAI's page on the Batch API says."""
+
+    @property
+    def in_batches(self) -> Price:
+        """What tokens cost in a batch."""
+        factor = 1 - self.batch_discount
+        return self.model_copy(update={"prompt": self.prompt * factor, "completion": self.completion * factor})
 
 
 class FaultMix(_Section):
@@ -98,6 +106,35 @@ class FaultMix(_Section):
     """The `refusal` field, or a refusal in words."""
     length: Annotated[float, Field(ge=0, le=1)] = 0.0
     """`finish_reason: length`, the content cut."""
+
+
+class BatchSimulation(_Section):
+    """What the embedded endpoint does with batches; shares are of batches, or of lines where that is said (0-1)."""
+
+    duration_s: Annotated[float, Field(ge=0)] = 2.0
+    """Median time from the creation of a batch to its end."""
+    enqueued_tokens: PositiveInt | None = None
+    """Prompt tokens that may wait in all batches together; what passes it fails after its creation. None: any."""
+    failed: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Batches that fail when their file is validated, on account of one line."""
+    expired: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Batches that expire with a part of their lines done."""
+    cancelled: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Batches that somebody cancels with a part of their lines done."""
+    only_errors: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Batches that complete with an error file and no output."""
+    line_error: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lines that end in the error file with a 500, a 429 or a time-out."""
+    line_rejected: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lines that end in the error file with a 400, whenever they are asked."""
+    line_missing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Lines that are in neither file."""
+    lost_reply: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Batches that are created although the reply to that is never sent."""
+    listed_after_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long a new batch is missing in the list."""
+    dialect: Literal["openai", "upper", "wrapped"] = "openai"
+    """How a batch is written: as OpenAI does, its status in capitals, or in capitals within an object `job`."""
 
 
 class Simulation(_Section):
@@ -127,6 +164,27 @@ class Simulation(_Section):
     """Share of examples in its favourite tone whatever was asked, and of topics about its favourite theme."""
     faults: FaultMix = FaultMix()
     """Faults, each a share of requests."""
+    batch: BatchSimulation = BatchSimulation()
+    """What becomes of batches."""
+
+
+class Batch(_Section):
+    """How batches are put together and waited for (`mode: batch`)."""
+
+    max_requests: Annotated[int, Field(ge=1, le=50_000)] = 50_000
+    """Requests in one file; 50,000 is OpenAI's limit."""
+    max_bytes: Annotated[int, Field(ge=10_000, le=200_000_000)] = 200_000_000
+    """Size of one file; 200 MB is OpenAI's limit."""
+    enqueued_tokens: PositiveInt | None = None
+    """Prompt tokens that may wait in all batches together, as your account's limits page says; none: found out."""
+    max_waiting: Annotated[int, Field(ge=1, le=500_000)] = 50_000
+    """Requests of one stage that may wait for their answers at once."""
+    gather_s: Annotated[float, Field(ge=0)] = 30
+    """A file that is not full is sent when nothing new has come for so long."""
+    poll_s: Annotated[float, Field(gt=0)] = 30
+    """How often the state of each batch is asked for, give or take a quarter."""
+    settle_s: Annotated[float, Field(ge=0)] = 60
+    """A creation that brought no reply counts as failed when no list shows the batch after so long."""
 
 
 class Endpoint(_Section):
@@ -158,6 +216,10 @@ class Endpoint(_Section):
     """More query parameters for every request, such as Azure's `api-version`."""
     price: Price | None = None
     """What tokens cost; none: the cost is unknown, not 0."""
+    mode: Literal["online", "batch"] = "online"
+    """`batch`: examples and verdicts go through the Batch API (half the price, up to 24 h); topics stay online."""
+    batch: Batch = Batch()
+    """How batches are put together and waited for."""
     simulation: Simulation | None = None
     """How the embedded endpoint behaves; only with `base_url: simulator`."""
 
@@ -641,6 +703,15 @@ class Config(_Section):
         return self
 
     @model_validator(mode="after")
+    def _one_mode_for_a_stage(self) -> Config:
+        for stage in ("generation", "judge"):
+            section = getattr(self, stage)
+            names = (section.endpoint if section is not None else None) or ()
+            if len({self.endpoints[name].mode for name in names}) > 1:
+                raise ValueError(f"{stage}.endpoint: endpoints that share the work need the same mode, batch or online")
+        return self
+
+    @model_validator(mode="after")
     def _axes_are_there(self) -> Config:
         known = [*self.facets, "category"]
         named = {"judge.labels": self.judge.labels if self.judge else (), "coverage.axes": ()}
@@ -689,6 +760,15 @@ class Config(_Section):
         if stage == "judge" and self.judge is not None and self.judge.panel is not None:
             named = self.judge.panel
         return tuple(dict.fromkeys(named)) if named else (next(iter(self.endpoints)),)
+
+    def sends_batches(self, stage: str) -> bool:
+        """Whether a stage's requests go through the Batch API."""
+        return stage != "topics" and any(self.endpoints[name].mode == "batch" for name in self.endpoints_of(stage))
+
+    def price_of(self, endpoint: str, *, in_batches: bool) -> Price | None:
+        """What tokens cost, online or in batches; None where that is unknown, or no endpoint is so named."""
+        price = self.endpoints[endpoint].price if endpoint in self.endpoints else None
+        return price.in_batches if price is not None and in_batches else price
 
     def endpoint_of(self, stage: str) -> str:
         """Name of the first endpoint that serves a stage: its model is the one that was configured."""

@@ -28,7 +28,7 @@ from synth_async.config.models import Endpoint
 from synth_async.endpoint.failures import failure_of
 from synth_async.errors import SynthAsyncError, TransientFailure
 
-__all__ = ["MAX_BODY_BYTES", "ChatClient", "HttpAnswer", "OpenAIClient"]
+__all__ = ["MAX_BODY_BYTES", "ChatClient", "HttpAnswer", "KeyMask", "OpenAIClient", "transient_failure"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Of a body, unpacked; a long answer has less than 1 % of it."""
@@ -111,7 +111,7 @@ class OpenAIClient:
     def __init__(self, name: str, settings: Endpoint, *, base_url: str, api_key: str | None) -> None:
         self._name = name
         self._deadline_s = settings.timeout_s
-        self._key = _pattern(api_key)
+        self._mask = KeyMask(api_key)
         self._most_open = settings.max_in_flight
         self._timeout = httpx2.Timeout(
             settings.timeout_s, connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), pool=None
@@ -168,11 +168,11 @@ class OpenAIClient:
             response = await self._http.send(self._request(body), stream=True)
             try:
                 response.headers.encoding = "latin-1"
-                content = self._without_key(await _read_capped(response))
+                content = self._mask.hide(await _read_capped(response))
             finally:
                 await response.aclose()
         except _TRANSPORT_ERRORS as error:
-            return self._transient(error, time.perf_counter() - started)
+            return transient_failure(error, time.perf_counter() - started, deadline_s=self._deadline_s)
         if not response.is_success:
             return failure_of(response.status_code, response.headers, content, endpoint=self._name, now_s=time.time())
         return HttpAnswer(content, response.headers, time.perf_counter() - started)
@@ -185,23 +185,19 @@ class OpenAIClient:
         request.headers.encoding = "ascii"
         return request
 
-    def _without_key(self, body: bytes) -> bytes:
-        # No encoder touches letters and digits: without the longest run of them, the key is nowhere in the body.
-        if self._key is None or self._key[0] not in body:
-            return body
-        return self._key[1].sub(b"***", body)
 
-    def _transient(self, error: BaseException, elapsed_s: float) -> TransientFailure:
-        chain = list(_causes(error))
-        for link in chain:
-            if isinstance(link, _UnusableBody):
-                return TransientFailure(str(link), kind="body")
-            if isinstance(link, aiohttp.ClientConnectorError | httpx2.ConnectError):
-                return TransientFailure(_why_unreachable(link), kind="connect", connected=False)
-        if elapsed_s >= self._deadline_s * 0.95 or any(isinstance(link, aiohttp.ServerTimeoutError) for link in chain):
-            connected = not any(isinstance(link, aiohttp.ConnectionTimeoutError) for link in chain)
-            return TransientFailure(f"no answer within {elapsed_s:.0f} s", kind="timeout", connected=connected)
-        return TransientFailure(f"connection broken ({type(chain[-1]).__name__})", kind="reset")
+def transient_failure(error: BaseException, elapsed_s: float, *, deadline_s: float) -> TransientFailure:
+    """What a transport's error stands for, told in our own words: its `repr` could hold the key."""
+    chain = list(_causes(error))
+    for link in chain:
+        if isinstance(link, _UnusableBody):
+            return TransientFailure(str(link), kind="body")
+        if isinstance(link, aiohttp.ClientConnectorError | httpx2.ConnectError):
+            return TransientFailure(_why_unreachable(link), kind="connect", connected=False)
+    if elapsed_s >= deadline_s * 0.95 or any(isinstance(link, aiohttp.ServerTimeoutError) for link in chain):
+        connected = not any(isinstance(link, aiohttp.ConnectionTimeoutError) for link in chain)
+        return TransientFailure(f"no answer within {elapsed_s:.0f} s", kind="timeout", connected=connected)
+    return TransientFailure(f"connection broken ({type(chain[-1]).__name__})", kind="reset")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -220,6 +216,23 @@ def _why_unreachable(error: BaseException) -> str:
     if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
         return "too many open files: lower max_in_flight, or raise `ulimit -n`"
     return "connection refused, or no such host"
+
+
+class KeyMask:
+    """Takes a key out of whatever a server echoes; a key that is a mere word is left where it stands."""
+
+    def __init__(self, api_key: str | None) -> None:
+        self._key = _pattern(api_key)
+
+    def __repr__(self) -> str:
+        return "<KeyMask ***>"
+
+    def hide(self, body: bytes) -> bytes:
+        """The same bytes without the key."""
+        # No encoder touches letters and digits: without the longest run of them, the key is nowhere in the body.
+        if self._key is None or self._key[0] not in body:
+            return body
+        return self._key[1].sub(b"***", body)
 
 
 def _pattern(api_key: str | None) -> tuple[bytes, re.Pattern[bytes]] | None:

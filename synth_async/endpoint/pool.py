@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import Busy, EndpointRefused, StoppedEarly, TransientFailure
 from synth_async.records import ChatRequest, Completion
 
@@ -23,7 +23,7 @@ KeepFrom = Callable[[str, bytes], None]
 class EndpointPool:
     """One or more endpoints behind one `ask`."""
 
-    def __init__(self, members: Sequence[Endpoint]) -> None:
+    def __init__(self, members: Sequence[ServingEndpoint]) -> None:
         self._members = tuple(members)
         self._over: dict[str, EndpointRefused | StoppedEarly] = {}
 
@@ -39,7 +39,7 @@ class EndpointPool:
         """(completion, name of the endpoint that served it). Raises what the last endpoint raised."""
         tired: set[str] = set()
         while True:
-            member, is_last = self._choose(tired)
+            member, is_last = self._choose(request, tired)
             try:
                 completion = await member.ask(request, partial(keep, member.name), patient=is_last)
             except Busy:
@@ -55,17 +55,19 @@ class EndpointPool:
             else:
                 return completion, member.name
 
-    def _open(self, tired: set[str]) -> list[Endpoint]:
+    def _open(self, tired: set[str]) -> list[ServingEndpoint]:
         return [member for member in self._members if member.name not in self._over and member.name not in tired]
 
-    def _choose(self, tired: set[str]) -> tuple[Endpoint, bool]:
+    def _choose(self, request: ChatRequest, tired: set[str]) -> tuple[ServingEndpoint, bool]:
         """The endpoint to ask, and whether to wait for it however long: there is nowhere else to go."""
         if len(self._members) == 1:
             return self._members[0], True
         members = self._open(tired) or self._open(set())
+        if (holder := next((member for member in members if member.holds(request)), None)) is not None:
+            return holder, True  # it is under way there already, from before a kill
         ready = [member for member in members if member.takes_work]
         if ready:
-            soonest = min(ready, key=lambda member: (member.wait_s, member.limits.in_flight / member.limits.cap))
+            soonest = min(ready, key=lambda member: (member.wait_s, member.load))
             return soonest, len(members) == 1
         # All are away: wait at the one that comes back first.
         return min(members, key=lambda member: member.wait_s), True

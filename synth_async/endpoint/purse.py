@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +14,15 @@ __all__ = ["Lease", "Purse", "is_free"]
 
 @dataclass(slots=True)
 class Lease:
-    """The most that one request can take. `is_sent` from the moment on in which it is sent."""
+    """The most that one request, or a batch of them, can take. `is_sent` from the moment on in which it is sent."""
 
     number: int
     endpoint: str
     tokens: int
     usd: float
     is_sent: bool = False
+    requests: int = 1
+    is_batch: bool = False
 
 
 class Purse(Protocol):
@@ -31,6 +34,17 @@ class Purse(Protocol):
 
     def settle(self, request: ChatRequest, lease: Lease, usage: Usage | None, *, is_free: bool) -> None:
         """The request came to its end."""
+        ...
+
+    async def lease_batch(self, batch: str, lines: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """(number of the lease, how many of the first lines it is for); a line is (prompt, completion) at the most.
+
+        Raises `StoppedEarly` when all is spent.
+        """
+        ...
+
+    def settle_batch(self, batch: str, usage: Usage, *, answered: int, failed: int) -> None:
+        """The batch came to its end: so many lines were answered now with `usage` together, so many for nothing."""
         ...
 
 

@@ -31,7 +31,7 @@ from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, St
 from synth_async.records import ChatRequest, Completion, Stage
 from synth_async.stages.parsing import MalformedBody, read_completion
 
-__all__ = ["Endpoint", "EndpointCounts", "Exchange", "KeepAnswer"]
+__all__ = ["Endpoint", "EndpointCounts", "Exchange", "KeepAnswer", "TokenEstimate"]
 
 KeepAnswer = Callable[[bytes], None]
 """Called with the raw body of an answer before anything looks at it: the journal."""
@@ -109,7 +109,7 @@ def _status_of(error: BaseException | None, completion: Completion | None) -> st
     return "abandoned"
 
 
-class _TokenEstimate:
+class TokenEstimate:
     """Expected tokens of a request: prompt bytes by a learnt ratio, plus the mean completion of its stage."""
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class Endpoint:
         first = Dialect(response_format=settings.response_format)
         self.negotiation = Negotiation(first, on_change=self._tell_of_dialect)
         self._client = client
-        self._estimate = _TokenEstimate()
+        self._estimate = TokenEstimate()
         self._chance = random.Random(seed)
         self._exchanges: set[anyio.CancelScope] = set()
         self._slept_through: set[anyio.CancelScope] = set()
@@ -224,6 +224,20 @@ class Endpoint:
         return self.counts.latency_sum_s / self.counts.answered if self.counts.answered else 0.0
 
     @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answers."""
+        return self.limits.in_flight
+
+    @property
+    def load(self) -> float:
+        """How full it is: 1 where no more can be in flight."""
+        return self.limits.in_flight / self.limits.cap
+
+    def holds(self, request: ChatRequest) -> bool:  # noqa: ARG002 - as an endpoint of batches is asked
+        """Whether a request was sent here before, and its answer is still to come: never, online."""
+        return False
+
+    @property
     def takes_work(self) -> bool:
         """Whether a request would not stand idle here: the endpoint answers, or it is time to try whether it does."""
         return self.limits.away_s() <= 0 or not self.breaker.has_answered_or_failed
@@ -261,6 +275,13 @@ class Endpoint:
         for exchange in self._exchanges:
             exchange.deadline = anyio.current_time() + _AFTER_SLEEP_S
             self._slept_through.add(exchange)
+
+    def batches(self) -> list[dict[str, object]]:
+        """Batches under way: none, online."""
+        return []
+
+    async def finish(self) -> None:
+        """The run has what it wanted: nothing is left behind here."""
 
     async def aclose(self) -> None:
         """Close the connections."""

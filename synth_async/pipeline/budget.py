@@ -3,14 +3,15 @@
 A lease is journaled before its request is sent, at the most that the request can take: the prompt and `max_tokens`. The
 answer closes it with what was charged. A request that brought no answer closes it at nothing where the endpoint refused
 it, and at the whole lease where the answer may have been made and charged all the same. A lease that a kill left open
-counts as spent. So what is spent and leased never passes the budget, and a run that comes to its end stops with work
-left. Only the size of the prompt is an estimate, with a margin: the tokens of a prompt are the server's to count.
+counts as spent; that of a batch is for all its lines, and is open as long as the batch is. So what is spent and leased
+never passes the budget, and a run that comes to its end stops with work left. Only the size of the prompt is an
+estimate, with a margin: the tokens of a prompt are the server's to count.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synth_async.config.models import Budget as BudgetConfig
@@ -53,6 +54,7 @@ class Budget:
         self.spent = spent
         self._limits: BudgetConfig = config.budget
         self._prices: Mapping[str, Price | None] = {name: each.price for name, each in config.endpoints.items()}
+        self._batch_prices = {name: config.price_of(name, in_batches=True) for name in config.endpoints}
         self._journal = journal
         self._next = next_lease
         self._leased = Amount()
@@ -101,6 +103,48 @@ class Budget:
             self._journal.append(release_frame(lease, requests=lost.requests, tokens=lost.tokens, usd=lost.usd))
         self._settled.set()
 
+    async def lease_batch(self, endpoint: str, batch: str, lines: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Room for as many of the first lines of a batch as fit, at least one; see `Purse.lease_batch`."""
+        price = self._batch_prices[endpoint]
+        amounts = [Amount(1, prompt + most, cost_of(price, prompt, most)) for prompt, most in lines]
+        while not (fitting := self._most_that_fit(amounts)):
+            if not self._open:
+                raise StoppedEarly(self._explain(amounts[0]))
+            self._settled.clear()
+            await self._settled.wait()
+        wanted = sum(amounts[:fitting], start=Amount())
+        lease = Lease(self._next, endpoint, wanted.tokens, wanted.usd, requests=fitting, is_batch=True)
+        self._next += 1
+        self._leased += wanted
+        self._open[batch] = lease
+        self._journal.append(lease_frame(batch, lease))
+        return lease.number, fitting
+
+    def restore_batch(self, batch: str, endpoint: str, number: int, leased: Amount) -> None:
+        """The lease of a batch that an earlier process began, and that goes on."""
+        self._open[batch] = Lease(number, endpoint, leased.tokens, leased.usd, requests=leased.requests, is_batch=True)
+        self._leased += leased
+
+    def settle_batch(self, batch: str, usage: Usage, *, answered: int, failed: int) -> None:
+        """A batch came to its end; its answers are charged by what they used, the lines that failed as requests."""
+        lease = self._open.pop(batch, None)
+        if lease is None:
+            return
+        self._leased -= Amount(lease.requests, lease.tokens, lease.usd)
+        cost_usd = cost_of(self._batch_prices[lease.endpoint], usage.prompt, usage.completion)
+        self.spent += Amount(answered + failed, usage.total, cost_usd)
+        self._journal.append(release_frame(lease, requests=failed, tokens=0, usd=0.0))
+        self._settled.set()
+
+    def _most_that_fit(self, amounts: Sequence[Amount]) -> int:
+        """How many of the first amounts fit together."""
+        total = Amount()
+        for count, amount in enumerate(amounts):
+            total += amount
+            if not self._fits(total):
+                return count
+        return len(amounts)
+
     def as_json(self) -> dict[str, dict[str, float]]:
         """Per limit that is set: the limit and what was spent."""
         limits, spent = self._limits, self.spent
@@ -139,3 +183,11 @@ class Purse:
     def settle(self, request: ChatRequest, lease: Lease, usage: Usage | None, *, is_free: bool) -> None:
         """See `Budget.settle`."""
         self.budget.settle(request, lease, usage, is_free=is_free)
+
+    async def lease_batch(self, batch: str, lines: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """See `Budget.lease_batch`."""
+        return await self.budget.lease_batch(self.endpoint, batch, lines)
+
+    def settle_batch(self, batch: str, usage: Usage, *, answered: int, failed: int) -> None:
+        """See `Budget.settle_batch`."""
+        self.budget.settle_batch(batch, usage, answered=answered, failed=failed)

@@ -39,6 +39,7 @@ __all__ = [
     "answer_frame",
     "batch_frame",
     "batch_of",
+    "batched_answer_frame",
     "decision_frame",
     "drop_of",
     "lease_frame",
@@ -108,9 +109,17 @@ def answer_frame(request: ChatRequest, attempt: int, endpoint: str, body: bytes,
     return Frame(request.key, ANSWER[request.stage], fields, body)
 
 
+def batched_answer_frame(key: str, stage: Stage, attempt: int, endpoint: str, batch: str, body: bytes) -> Frame:
+    """The frame of a raw answer that one line of a batch brought; `batch` is our own id."""
+    return Frame(key, ANSWER[stage], {"attempt": attempt, "endpoint": endpoint, "batch": batch}, body)
+
+
 def lease_frame(key: str, lease: Lease) -> Frame:
-    """The frame of what a request may take."""
-    return Frame(key, LEASE, {"n": lease.number, "tokens": lease.tokens, "usd": lease.usd})
+    """The frame of what a request, or a batch of them, may take."""
+    fields: dict[str, Any] = {"n": lease.number, "tokens": lease.tokens, "usd": lease.usd}
+    if lease.is_batch:
+        fields |= {"requests": lease.requests, "batch": True}
+    return Frame(key, LEASE, fields)
 
 
 def release_frame(lease: Lease, *, requests: int, tokens: int, usd: float) -> Frame:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
 
 from synth_async.config.models import Config, Judge
 from synth_async.endpoint.pool import EndpointPool
-from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import DiskFailure, RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
@@ -43,6 +44,8 @@ _SECTION: Mapping[Stage, str] = {Stage.TOPICS: "topics", Stage.GENERATE: "genera
 """Stages that send requests, and the section of the config that says where to."""
 
 _SHORTEST_DRAIN_S = 1.0
+_MOST_TRIED = 2
+"""Tasks under way for each example wanted, at the most, where they wait for batches."""
 
 
 class Graph:
@@ -53,7 +56,7 @@ class Graph:
         config: Config,
         context: str,
         *,
-        endpoints: Mapping[str, Endpoint],
+        endpoints: Mapping[str, ServingEndpoint],
         planner: Planner,
         plan: TaskPlan,
         listed_topics: Sequence[Topic],
@@ -227,9 +230,12 @@ class Graph:
         await anyio.lowlevel.checkpoint_if_cancelled()
         pool = self._pools[request.stage] if request.endpoint is None else self._panel[request.endpoint]
         completion, endpoint = await pool.ask(
-            request, lambda name, body: self._ledger.answered(request, attempt, name, body)
+            request if attempt == 1 else replace(request, attempt=attempt),
+            lambda name, body: self._ledger.answered(request, attempt, name, body),
         )
-        self._ledger.note_spent(endpoint, completion.usage.prompt, completion.usage.completion)
+        in_batches = request.stage is not Stage.TOPICS and self._config.endpoints[endpoint].mode == "batch"
+        usage = completion.usage
+        self._ledger.note_spent(endpoint, usage.prompt, usage.completion, in_batches=in_batches)
         self._ledger.tally.answered += request.stage is Stage.GENERATE
         return completion
 
@@ -305,8 +311,14 @@ class Graph:
             self.stop(_first_of(group))
 
     def _workers(self, stage: str) -> int:
-        """As many as requests may be in flight, and a quarter more for those that wait to be retried."""
-        most = sum(self._config.endpoints[name].max_in_flight for name in self._config.endpoints_of(stage))
+        """As many as requests may be in flight, and a quarter more for those that wait to be retried.
+
+        Where they go in batches, as many as may wait for one; a run of few examples has no use for so many.
+        """
+        endpoints = [self._config.endpoints[name] for name in self._config.endpoints_of(stage)]
+        if self._config.sends_batches(stage):
+            return min(sum(each.batch.max_waiting for each in endpoints), _MOST_TRIED * self._config.target) + 1
+        most = sum(each.max_in_flight for each in endpoints)
         return most + most // 4 + 1
 
     def _explain(self, reason: StopReason) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from synth_async.config.models import Config
+from synth_async.endpoint.batch.lines import line_id
+from synth_async.endpoint.batch.record import OpenBatch
+from synth_async.pipeline.batch_frames import BATCH, BATCH_END, BATCH_INTENT, note_batch
 from synth_async.pipeline.budget import Amount, Budget, cost_of
 from synth_async.pipeline.frames import (
     ACCEPT,
@@ -36,7 +39,16 @@ from synth_async.store.frames import Frame, fields_before, read_frame
 from synth_async.store.journal import Journal
 from synth_async.store.places import NOWHERE, Places, Rows
 
-__all__ = ["Decisions", "JournalState", "NotePlan", "journaled_answer", "read_answer", "restored_budget", "scan"]
+__all__ = [
+    "AnswerHead",
+    "Decisions",
+    "JournalState",
+    "NotePlan",
+    "journaled_answer",
+    "read_answer",
+    "restored_budget",
+    "scan",
+]
 
 NotePlan = Callable[[str | None, Mapping[str, str]], object]
 """Called with the category and the facets of every planned task, in order: what the plan has used up."""
@@ -96,6 +108,7 @@ class JournalState:
     """Where things stand in the journal: 16-byte keys to places.
 
     `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers;
+    `batched` holds the same of answers that came in batches, `batches` those that are not ended, by our own id;
     `leases` are those still open, `released` is what requests without an answer took;
     `last_samples` the last planned sample of each topic; `planned_batches` the batches of topics that were not read.
     """
@@ -111,8 +124,11 @@ class JournalState:
         self.planned_batches: dict[int, tuple[TopicBatch, tuple[Message, ...]]] = {}
         self.generated = 0
         self.spent: dict[str, list[int]] = {}
+        self.batched: dict[str, list[int]] = {}
+        self.batches: dict[str, OpenBatch] = {}
         self.answered = 0
         self.leases: dict[int, Amount] = {}
+        self.batch_leases: dict[int, Amount] = {}
         self.released = Amount()
         self.next_lease = 0
         self.manifest: dict[str, Any] | None = None
@@ -173,12 +189,16 @@ def _note_rare(state: JournalState, kind: str, line: bytes) -> None:
         state.categories = read_frame(line).fields["names"]
     elif kind == LEASE:
         fields = orjson.loads(line[9:])
-        state.leases[fields["n"]] = Amount(1, fields["tokens"], fields["usd"])
+        leases = state.batch_leases if fields.get("batch") else state.leases
+        leases[fields["n"]] = Amount(fields.get("requests", 1), fields["tokens"], fields["usd"])
         state.next_lease = fields["n"] + 1
     elif kind == RELEASE:
         fields = orjson.loads(line[9:])
         state.leases.pop(fields["n"], None)
+        state.batch_leases.pop(fields["n"], None)
         state.released += Amount(fields["requests"], fields["tokens"], fields["usd"])
+    elif kind in (BATCH_INTENT, BATCH, BATCH_END):
+        note_batch(state.batches, kind, orjson.loads(line[9:]))
     elif kind == MANIFEST:
         state.manifest = read_frame(line).fields["manifest"]
 
@@ -193,21 +213,33 @@ def _note_task(state: JournalState, place: int, key: bytes, line: bytes, note_pl
 
 def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
     try:
-        endpoint, lease, usage = read_answer(line)
+        answer = read_answer(line)
     except MalformedBody:
         return  # an answer in transport's eyes only: it is asked for again
-    sums = state.spent.setdefault(endpoint, [0, 0])
-    sums[0] += usage.prompt
-    sums[1] += usage.completion
+    sums = (state.spent if answer.batch is None else state.batched).setdefault(answer.endpoint, [0, 0])
+    sums[0] += answer.usage.prompt
+    sums[1] += answer.usage.completion
     state.answered += 1
-    if lease is not None:
-        state.leases.pop(lease, None)
+    if answer.lease is not None:
+        state.leases.pop(answer.lease, None)
+    if answer.batch is not None and (batch := state.batches.get(answer.batch)) is not None:
+        batch.pending.pop(line_id(key.hex(), answer.attempt), None)
     state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
     state.answers.put(key, place)
 
 
-def read_answer(line: bytes) -> tuple[str, int | None, Usage]:
-    """Endpoint, lease and usage of an answer; raises MalformedBody.
+class AnswerHead(NamedTuple):
+    """What an answer's frame says, and what it was charged; `batch` is our own id of the batch that it came in."""
+
+    endpoint: str
+    lease: int | None
+    usage: Usage
+    batch: str | None = None
+    attempt: int = 1
+
+
+def read_answer(line: bytes) -> AnswerHead:
+    """What is needed of an answer; raises MalformedBody.
 
     Frame and body are one JSON text where the body stands as it came. Parsing that as a whole is cheaper than finding
     out what may be left out of it: a search for a key takes as long.
@@ -217,10 +249,13 @@ def read_answer(line: bytes) -> tuple[str, int | None, Usage]:
     except orjson.JSONDecodeError:  # a body nested as deep as the parser goes
         fields = {}
     if "body" in fields:
-        return fields["endpoint"], fields.get("lease"), usage_of(fields["body"])
+        return _head(fields, usage_of(fields["body"]))
     frame = read_frame(line)
-    usage = read_completion(frame.body or b"", fallback_model="").usage
-    return frame.fields["endpoint"], frame.fields.get("lease"), usage
+    return _head(frame.fields, read_completion(frame.body or b"", fallback_model="").usage)
+
+
+def _head(fields: Mapping[str, Any], usage: Usage) -> AnswerHead:
+    return AnswerHead(fields["endpoint"], fields.get("lease"), usage, fields.get("batch"), fields["attempt"])
 
 
 def journaled_answer(config: Config, journal: Journal, state: JournalState, key: str) -> tuple[int, Completion] | None:
@@ -240,10 +275,15 @@ def restored_budget(config: Config, journal: Journal, state: JournalState) -> Bu
     if config.budget is None:
         return None
     spent = sum(state.leases.values(), start=state.released) + Amount(state.answered)
-    for name, (prompt, completion) in state.spent.items():
-        price = config.endpoints[name].price if name in config.endpoints else None
-        spent += Amount(0, prompt + completion, cost_of(price, prompt, completion))
-    return Budget(config, journal, spent=spent, next_lease=state.next_lease)
+    for sums, is_batched in ((state.spent, False), (state.batched, True)):
+        for name, (prompt, completion) in sums.items():
+            price = config.price_of(name, in_batches=is_batched)
+            spent += Amount(0, prompt + completion, cost_of(price, prompt, completion))
+    budget = Budget(config, journal, spent=spent, next_lease=state.next_lease)
+    for batch in state.batches.values():
+        if batch.lease is not None and batch.lease in state.batch_leases:
+            budget.restore_batch(batch.id, batch.endpoint, batch.lease, state.batch_leases[batch.lease])
+    return budget
 
 
 def _doubt_decisions(state: JournalState) -> None:

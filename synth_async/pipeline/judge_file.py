@@ -10,7 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from synth_async.dataset.judged_rows import judgeable_rows, scored_row
 from synth_async.dataset.line_files import refuse_overwriting, require_inputs
 from synth_async.dataset.sinks import JsonlSink
 from synth_async.endpoint.pool import EndpointPool
-from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure, UsageError
+from synth_async.pipeline.batch_book import JournalBook, refuse_strays
 from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.frames import answer_frame
@@ -152,7 +153,9 @@ class FileJudging:
         first = next(missing, None)
         if first is None:
             return
-        async with open_endpoints(self._config, resolved) as endpoints:
+        refuse_strays(self._config, answers.state.batches, folder=journal_folder(self._out))
+        book = JournalBook(answers.journal, answers.state.batches)
+        async with open_endpoints(self._config, resolved, book) as endpoints:
             desk = _Desk(self._config, endpoints, answers)
             await self._work(desk, itertools.chain([first], missing))
             self.scored.requests = desk.answered
@@ -252,11 +255,12 @@ class _Answers:
 class _Desk:
     """Where the requests of a file go: the judge's endpoints, within the budget, into the journal."""
 
-    def __init__(self, config: Config, endpoints: Mapping[str, Endpoint], answers: _Answers) -> None:
+    def __init__(self, config: Config, endpoints: Mapping[str, ServingEndpoint], answers: _Answers) -> None:
         self.answers = answers
         self.answered = 0
         names = config.endpoints_of("judge")
-        self.workers = sum(config.endpoints[name].max_in_flight for name in names)
+        settings = [config.endpoints[name] for name in names]
+        self.workers = sum(each.batch.max_waiting if each.mode == "batch" else each.max_in_flight for each in settings)
         self._pool = EndpointPool([endpoints[name] for name in names])
         self._panel = {name: EndpointPool([endpoints[name]]) for name in names}
         self._budget: Budget | None = restored_budget(config, answers.journal, answers.state)
@@ -266,7 +270,8 @@ class _Desk:
     async def ask(self, request: ChatRequest, *, attempt: int) -> Completion:
         """An answer, journaled before anything looks at it."""
         pool = self._pool if request.endpoint is None else self._panel[request.endpoint]
-        completion, _ = await pool.ask(request, lambda name, body: self._keep(request, attempt, name, body))
+        asked = request if attempt == 1 else replace(request, attempt=attempt)
+        completion, _ = await pool.ask(asked, lambda name, body: self._keep(request, attempt, name, body))
         self.answered += 1
         return completion
 

@@ -30,8 +30,10 @@ class Ledger:
         self.budget: Budget | None = None
         self._config = config
         self._prices = {
-            name: (endpoint.price.prompt, endpoint.price.completion) if endpoint.price else None
-            for name, endpoint in config.endpoints.items()
+            (name, in_batches): (price.prompt, price.completion)
+            for name in config.endpoints
+            for in_batches in (False, True)
+            if (price := config.price_of(name, in_batches=in_batches)) is not None
         }
 
     def __repr__(self) -> str:
@@ -47,9 +49,9 @@ class Ledger:
         lease = self.budget.lease_of(request.key) if self.budget is not None else None
         self.journal.append(answer_frame(request, attempt, endpoint, body, lease))
 
-    def note_spent(self, endpoint: str, prompt: int, completion: int) -> None:
+    def note_spent(self, endpoint: str, prompt: int, completion: int, *, in_batches: bool = False) -> None:
         """Tokens that answers were charged; an endpoint that the config no longer names has no known price."""
-        self.tally.note_usage(prompt, completion, self._prices.get(endpoint))
+        self.tally.note_usage(prompt, completion, self._prices.get((endpoint, in_batches)))
 
     def found_categories(self, key: str, names: list[str]) -> None:
         """The model named the categories."""

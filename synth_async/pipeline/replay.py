@@ -125,6 +125,8 @@ class Replay:
         tally.answered = self._state.generated
         for endpoint, (prompt, completion) in self._state.spent.items():
             self._ledger.note_spent(endpoint, prompt, completion)
+        for endpoint, (prompt, completion) in self._state.batched.items():
+            self._ledger.note_spent(endpoint, prompt, completion, in_batches=True)
         self._restore_index()
         later = [key for key, place in self._state.decisions.items() if not self._settle(key, place, offline=offline)]
         self._ledger.dataset.settle()

@@ -16,8 +16,9 @@ import orjson
 
 from synth_async import __version__
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
-from synth_async.endpoint.service import Endpoint
+from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
+from synth_async.pipeline.batch_book import JournalBook, refuse_strays
 from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.graph import Graph
@@ -86,11 +87,11 @@ class Run:
     has_begun: bool = False
     on_progress: Callable[[Snapshot], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
-    on_endpoints: Callable[[Mapping[str, Endpoint]], None] = lambda _: None
+    on_endpoints: Callable[[Mapping[str, ServingEndpoint]], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
     metrics: dict[str, Any] = field(default_factory=dict)
     _graph: Graph | None = None
-    _endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    _endpoints: dict[str, ServingEndpoint] = field(default_factory=dict)
     _stop_error: SynthAsyncError | None = None
     _started_at: float = 0.0
     _budget: Budget | None = None
@@ -185,7 +186,8 @@ class Run:
             self.on_note(warning)
         ledger.budget = self._budget = restored_budget(config, journal, state)
         try:
-            async with open_endpoints(config, self.resolved) as endpoints:
+            refuse_strays(config, state.batches, folder=self.folder.path)
+            async with open_endpoints(config, self.resolved, JournalBook(journal, state.batches)) as endpoints:
                 self._endpoints = endpoints
                 for name, endpoint in endpoints.items():
                     endpoint.on_note = self.on_note
@@ -205,6 +207,8 @@ class Run:
                     replay=replay,
                 )
                 await self._run_graph(self._graph, journal, planner)
+                for endpoint in endpoints.values():
+                    await endpoint.finish()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._write_metrics(planner)
@@ -273,7 +277,7 @@ class Run:
             self.tally,
             self.config.target,
             self.tally.earlier_elapsed_s + elapsed_s,
-            sum(endpoint.limits.in_flight for endpoint in self._endpoints.values()),
+            sum(endpoint.in_flight for endpoint in self._endpoints.values()),
             self._utilisation(elapsed_s),
             self._waiting_for(),
         )
@@ -307,6 +311,7 @@ class Run:
                 "coverage": coverage_json(planner.coverage.standings(), planner.accepted),
                 "undecided": planner.undecided,
                 "waiting_for": self._waiting_for(),
+                "batches": [each for endpoint in self._endpoints.values() for each in endpoint.batches()],
                 "failures": dict(sum((count.failures for count in counts), start=Counter())),
             },
         )

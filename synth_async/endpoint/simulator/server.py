@@ -19,14 +19,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from statistics import NormalDist
-from typing import Any
 
 import orjson
 from aiohttp import web
 
 from synth_async.config.models import SIMULATOR, Simulation
-from synth_async.endpoint.simulator.answers import DEFAULT_MAX_TOKENS, Answer, Draws, another_sample, answer, draws_for
-from synth_async.endpoint.simulator.chat import ChatBody, InvalidRequest, parse_chat
+from synth_async.endpoint.simulator.answers import DEFAULT_MAX_TOKENS, Draws, another_sample, draws_for
+from synth_async.endpoint.simulator.chat import InvalidRequest, parse_chat
+from synth_async.endpoint.simulator.completion import completion_body
 from synth_async.endpoint.simulator.faults import (
     FaultyResponse,
     TransportFault,
@@ -112,7 +112,7 @@ class _Endpoint:
             await asyncio.sleep(latency_s)
         if chat.samples:
             draws = another_sample(draws, times_asked)
-        whole, tokens = _completion(chat, self._simulation, draws, prompt_tokens)
+        whole, tokens = completion_body(chat, self._simulation, draws, prompt_tokens)
         if fault is not None:
             return await _fail(fault, turn, request, whole)
         self._ledger.answer(draws.body_hash, tokens)
@@ -162,28 +162,6 @@ def _reset(request: web.Request) -> None:
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-def _completion(chat: ChatBody, simulation: Simulation, draws: Draws, prompt_tokens: int) -> tuple[bytes, int]:
-    """The body of a chat completion, and its total of tokens."""
-    answers = [answer(chat, simulation, draws, choice) for choice in range(chat.n)]
-    completion_tokens = sum(one.tokens for one in answers)
-    total = prompt_tokens + completion_tokens
-    body = {
-        "id": f"chatcmpl-{draws.body_hash:016x}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": SIMULATOR,
-        "choices": [_choice(index, one) for index, one in enumerate(answers)],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total},
-        "system_fingerprint": "fp_simulated",
-    }
-    return orjson.dumps(body), total
-
-
-def _choice(index: int, one: Answer) -> dict[str, Any]:
-    message = {"role": "assistant", "content": one.content, "refusal": one.refusal}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": one.finish_reason}
 
 
 def _json(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
