@@ -11,7 +11,8 @@ says so: its one model is called `simulator`. Import from the modules: `server` 
     prompts, verdict_prompt    what kind of answer the messages ask for
     lexicon*, phrases          the words
     seeds, dialogue, weakness, scoring, schemas    the texts, drawn with `draws`
+    batches   files and batches, and what becomes of each
     answers   ChatBody -> Answer, a function of the seed and the request body
     ledger    what was asked, answered and charged
-    server, process, __main__    HTTP, the child process, the command line
+    server, batch_http, process, __main__    HTTP, the child process, the command line
 """

@@ -1,6 +1,6 @@
 """The embedded endpoint over HTTP: OpenAI's chat completions on loopback, with limits, latency and faults.
 
-    POST /v1/chat/completions    GET /v1/models    GET /_simulator/stats
+    POST /v1/chat/completions    GET /v1/models    GET /_simulator/stats    files and batches: see `batch_http`
 
 A chat request passes, in this order: key, body, model, faults of HTTP that cost nothing (429), limits, latency,
 faults of HTTP that cost (5xx, resets, hangs, cut bodies), answer. `Bearer invalid` gets 401 and `Bearer no-quota`
@@ -13,11 +13,9 @@ import asyncio
 import math
 import resource
 import signal
-import socket
-import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import NormalDist
 
 import orjson
@@ -25,10 +23,10 @@ from aiohttp import web
 
 from synth_async.config.models import SIMULATOR, Simulation
 from synth_async.endpoint.simulator.answers import DEFAULT_MAX_TOKENS, Draws, another_sample, draws_for
+from synth_async.endpoint.simulator.batch_http import BatchRoutes
 from synth_async.endpoint.simulator.chat import InvalidRequest, parse_chat
 from synth_async.endpoint.simulator.completion import completion_body
 from synth_async.endpoint.simulator.faults import (
-    FaultyResponse,
     TransportFault,
     arrival_draw,
     error_body,
@@ -39,9 +37,10 @@ from synth_async.endpoint.simulator.faults import (
 )
 from synth_async.endpoint.simulator.ledger import Ledger
 from synth_async.endpoint.simulator.limits import RateLimits, Refusal
+from synth_async.endpoint.simulator.replies import faulty_reply, json_reply, refuse_key, reset_connection
 from synth_async.endpoint.simulator.tokens import count_prompt_tokens
 
-__all__ = ["listening", "run_until", "serve"]
+__all__ = ["application", "listening", "run_until", "serve"]
 
 _LARGEST_BODY_BYTES = 32 * 1024 * 1024
 # Long enough that a client's idle connection is never closed under its hands within a run.
@@ -61,13 +60,14 @@ class _Endpoint:
         self._turns: Counter[TransportFault] = Counter()
         self._limits = RateLimits(simulation.rpm, simulation.tpm, burst_s=simulation.burst_s, now=time.monotonic())
         self._ledger = Ledger()
+        self.batches = BatchRoutes(simulation)
 
     async def models(self, _: web.Request) -> web.Response:
         model = {"id": SIMULATOR, "object": "model", "created": 0, "owned_by": "synth-async"}
-        return _json(200, orjson.dumps({"object": "list", "data": [model]}))
+        return json_reply(200, orjson.dumps({"object": "list", "data": [model]}))
 
     async def stats(self, _: web.Request) -> web.Response:
-        return _json(200, orjson.dumps(self._ledger.as_json()))
+        return json_reply(200, orjson.dumps(self._ledger.as_json()))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer one chat request, and write its end into the ledger however it ends."""
@@ -91,17 +91,17 @@ class _Endpoint:
     async def _respond(
         self, request: web.Request, body: bytes, draws: Draws, arrival: int, times_asked: int
     ) -> web.StreamResponse | None:
-        if (refused := _refuse_key(request.headers.get("Authorization", ""))) is not None:
+        if (refused := refuse_key(request.headers.get("Authorization", ""))) is not None:
             return refused
         try:
             chat = parse_chat(body)
         except InvalidRequest as problem:
-            return _json(400, error_body(str(problem), kind="invalid_request_error", param=problem.param))
+            return json_reply(400, error_body(str(problem), kind="invalid_request_error", param=problem.param))
         if chat.model != SIMULATOR and not self._any_model:
             return _no_such_model(chat.model)
         fault, turn = self._fault(arrival)
         if fault is TransportFault.RATE_LIMITED:
-            return _faulty(rate_limited(turn, unix_time=time.time()))
+            return faulty_reply(rate_limited(turn, unix_time=time.time()))
         prompt_tokens = count_prompt_tokens(chat.texts)
         charged = prompt_tokens + (chat.max_tokens or DEFAULT_MAX_TOKENS) * chat.n
         if (refusal := self._limits.admit(charged, time.monotonic())) is not None:
@@ -116,7 +116,7 @@ class _Endpoint:
         if fault is not None:
             return await _fail(fault, turn, request, whole)
         self._ledger.answer(draws.body_hash, tokens)
-        return _json(200, whole, headers)
+        return json_reply(200, whole, headers)
 
     def _fault(self, arrival: int) -> tuple[TransportFault | None, int]:
         fault = transport_fault(self._simulation.faults, arrival_draw(self._simulation.seed, arrival))
@@ -138,9 +138,9 @@ async def _fail(fault: TransportFault, turn: int, request: web.Request, whole: b
     """Act out a failure of HTTP; None where the connection was reset."""
     match fault:
         case TransportFault.SERVER_ERROR:
-            return _faulty(server_error(turn))
+            return faulty_reply(server_error(turn))
         case TransportFault.TRUNCATED_BODY:
-            return _faulty(truncated(turn, whole))
+            return faulty_reply(truncated(turn, whole))
         case TransportFault.HANG:
             await asyncio.Event().wait()  # until the client leaves: the handler is cancelled then
         case TransportFault.RESET if turn % 2:
@@ -150,65 +150,44 @@ async def _fail(fault: TransportFault, turn: int, request: web.Request, whole: b
             await response.prepare(request)
             await response.write(whole[: len(whole) // 2])
             await asyncio.sleep(_BEFORE_RESET_S)
-    _reset(request)
+    reset_connection(request)
     return None
-
-
-def _reset(request: web.Request) -> None:
-    """Close the connection with a RST, and not politely."""
-    transport = request.transport
-    if transport is None:  # the client was faster
-        return
-    connection = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-def _json(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def _faulty(failure: FaultyResponse) -> web.Response:
-    return web.Response(
-        status=failure.status, body=failure.body, content_type=failure.content_type, headers=failure.headers
-    )
 
 
 def _over_limit(refusal: Refusal, headers: dict[str, str]) -> web.Response:
     if refusal.wait_s is not None:
         headers["retry-after"] = str(math.ceil(refusal.wait_s))
         headers["retry-after-ms"] = str(math.ceil(refusal.wait_s * 1000))
-    return _json(429, error_body(refusal.message, kind=refusal.unit, code="rate_limit_exceeded"), headers)
-
-
-def _refuse_key(authorization: str) -> web.Response | None:
-    key = authorization.removeprefix("Bearer ").strip()
-    if key == "invalid":
-        problem = error_body("Incorrect API key provided.", kind="invalid_request_error", code="invalid_api_key")
-        return _json(401, problem)
-    if key == "no-quota":
-        message = "You exceeded your current quota, please check your plan and billing details."
-        return _json(429, error_body(message, kind="insufficient_quota", code="insufficient_quota"))
-    return None
+    return json_reply(429, error_body(refusal.message, kind=refusal.unit, code="rate_limit_exceeded"), headers)
 
 
 def _no_such_model(name: str) -> web.Response:
     message = f"The model `{name}` does not exist or you do not have access to it. There is only `{SIMULATOR}`."
-    return _json(404, error_body(message, kind="invalid_request_error", code="model_not_found", param="model"))
+    return json_reply(404, error_body(message, kind="invalid_request_error", code="model_not_found", param="model"))
 
 
 # --- running it ----------------------------------------------------------------------------------
 
 
-async def listening(simulation: Simulation, *, port: int, any_model: bool = False) -> tuple[web.AppRunner, str]:
-    """A server that listens on loopback, and its base URL. Port 0 takes any free one; end it with `cleanup()`."""
+def application(simulation: Simulation, *, any_model: bool = False) -> web.Application:
+    """All routes of a server."""
     endpoint = _Endpoint(simulation, any_model=any_model)
     app = web.Application(client_max_size=_LARGEST_BODY_BYTES)
     app.router.add_post("/v1/chat/completions", endpoint.chat)
     app.router.add_get("/v1/models", endpoint.models)
     app.router.add_get("/_simulator/stats", endpoint.stats)
+    endpoint.batches.add_to(app)
+    return app
+
+
+async def listening(simulation: Simulation, *, port: int, any_model: bool = False) -> tuple[web.AppRunner, str]:
+    """A server that listens on loopback, and its base URL. Port 0 takes any free one; end it with `cleanup()`."""
     runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=0.1
+        application(simulation, any_model=any_model),
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEPALIVE_S,
+        shutdown_timeout=0.1,
     )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=_BACKLOG).start()
