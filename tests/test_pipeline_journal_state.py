@@ -144,8 +144,8 @@ def test_a_scan_reads_answers_as_the_transport_did(
         with pytest.raises(MalformedBody):
             read_answer(encode_frame(_answer(1, body)))
     else:
-        endpoint, lease, usage = read_answer(encode_frame(_answer(1, body)))
-        assert ((endpoint, usage), lease) == (expected, None)
+        found = read_answer(encode_frame(_answer(1, body)))
+        assert ((found.endpoint, found.usage), found.lease, found.batch) == (expected, None, None)
 
 
 def test_the_last_completion_of_a_key_wins(tmp_path: Path) -> None:

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
 
 from synth_async.config import Config, ResolvedEndpoint
 from synth_async.config.models import Simulation
+from synth_async.endpoint.batch.client import BatchClient, OpenAIBatchClient
+from synth_async.endpoint.batch.exporting import FolderClient
 from synth_async.endpoint.batch.record import BatchBook
+from synth_async.endpoint.batch.service import BatchEndpoint
 from synth_async.endpoint.client import OpenAIClient
 from synth_async.endpoint.service import Endpoint
 from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.endpoint.simulator.process import simulator_process
 from synth_async.errors import SynthAsyncError
 
-__all__ = ["open_endpoints"]
+__all__ = ["BatchExport", "open_endpoints"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchExport:
+    """Where requests are written that somebody else runs; `on_file` gets the path of each file."""
+
+    folder: Path
+    on_file: Callable[[Path], None]
 
 
 @asynccontextmanager
 async def open_endpoints(
-    config: Config, resolved: Mapping[str, ResolvedEndpoint], book: BatchBook
+    config: Config,
+    resolved: Mapping[str, ResolvedEndpoint],
+    book: BatchBook,
+    *,
+    export: BatchExport | None = None,
 ) -> AsyncIterator[dict[str, ServingEndpoint]]:
-    """The endpoints by name; connections and simulators are closed on leaving. Batches are written into `book`."""
+    """The endpoints by name; connections and simulators are closed on leaving. Batches are written into `book`.
+
+    With `export` they are files, for somebody else to run.
+    """
     async with AsyncExitStack() as stack:
         endpoints: dict[str, ServingEndpoint] = {}
         runs: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -37,10 +57,12 @@ async def open_endpoints(
             online = Endpoint(name, found.settings, client, give_up_after_s=config.give_up_after_s)
             endpoints[name] = online
             if found.settings.mode == "batch":
-                from synth_async.endpoint.batch.client import OpenAIBatchClient  # noqa: PLC0415 - few runs need it
-                from synth_async.endpoint.batch.service import BatchEndpoint  # noqa: PLC0415
-
-                files = OpenAIBatchClient(name, found.settings, base_url=base_url, api_key=found.api_key.reveal())
+                files: BatchClient = OpenAIBatchClient(
+                    name, found.settings, base_url=base_url, api_key=found.api_key.reveal()
+                )
+                if export is not None:
+                    quiet_s = 2 * found.settings.batch.gather_s
+                    files = FolderClient(export.folder, name, quiet_s=quiet_s, on_file=export.on_file)
                 stack.push_async_callback(files.aclose)
                 batched = BatchEndpoint(
                     online, files, book, give_up_after_s=config.give_up_after_s, address=batch_address(found)
@@ -54,10 +76,9 @@ async def open_endpoints(
 def batch_address(found: ResolvedEndpoint) -> dict[str, object]:
     """Where batches of an endpoint are, so that they can be cancelled without the config; never a key."""
     settings = found.settings
-    variable = settings.api_key_env or "OPENAI_API_KEY"
     return {
         "base_url": found.base_url,
-        "api_key_env": variable,
+        "api_key_env": settings.api_key_env,
         "headers": settings.headers,
         "query": settings.query,
         "model": settings.model,

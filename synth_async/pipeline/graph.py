@@ -87,6 +87,7 @@ class Graph:
         self._tasks: asyncio.Queue[Task] = asyncio.Queue(maxsize=_TASKS_AHEAD)
         self._candidates: asyncio.Queue[Candidate] = asyncio.Queue(maxsize=self._workers("judge"))
         self._unjudged: dict[str, Candidate] = {}
+        self._judges_in_batches = config.judge is not None and config.sends_batches("judge")
         self._taken_up: dict[str, Task] = {}
         self._topics = TopicSource(
             config,
@@ -177,6 +178,7 @@ class Graph:
             self._admit(candidate, None)
         else:
             self._unjudged[task.key] = candidate
+            self._planner.passed += self._judges_in_batches
             await self._candidates.put(candidate)
 
     async def _judge(self) -> None:
@@ -188,14 +190,19 @@ class Graph:
             except RequestRejected as error:
                 verdict = Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, str(error))
             except TransientFailure:
-                del self._unjudged[candidate.example.task.key]
+                self._take_off(candidate)
                 self._leave_undecided(candidate.example.task)
                 continue
-            del self._unjudged[candidate.example.task.key]
+            self._take_off(candidate)
             if isinstance(verdict, Drop):
                 self._reject(candidate.example.task, verdict, candidate.example, None)
             else:
                 self._admit(candidate, verdict)
+
+    def _take_off(self, candidate: Candidate) -> None:
+        """A candidate does not wait for its verdict any more."""
+        del self._unjudged[candidate.example.task.key]
+        self._planner.passed -= self._judges_in_batches
 
     # --- asking ----------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class Planner:
         self.outstanding = 0
         self.undecided = 0
         self.backlog = 0
+        self.passed = 0
         self.coverage = Coverage(config)
         self._target = config.target
         self._per_round = config.generation.examples_per_topic
@@ -151,8 +152,11 @@ class Planner:
 
     @property
     def expected_yield(self) -> float:
-        """Share of tasks that are expected to be accepted, from the last 2,000 decisions, hopeful at the start."""
-        return (self._recent_accepted + 1) / (len(self._recent) + 1)
+        """Share of tasks that are expected to be accepted, from the last 2,000 decisions, hopeful at the start.
+
+        In batches all that the filters drop is known a day before the first verdict, so hope lasts for what `passed`.
+        """
+        return (self._recent_accepted + self.passed + 1) / (len(self._recent) + self.passed + 1)
 
     @property
     def target_is_met(self) -> bool:

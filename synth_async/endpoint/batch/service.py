@@ -433,7 +433,7 @@ class BatchEndpoint:
                 answer.set_exception(_anew(error))
 
     def _tell_what_stays(self) -> None:
-        known = [batch for batch in self._open.values() if batch.batch_id is not None]
+        known = [batch for batch in self._open.values() if batch.batch_id is not None and not batch.is_exported]
         if known:
             lines = sum(len(batch.pending) for batch in known)
             self.on_note(

@@ -85,7 +85,8 @@ class BatchDesk:
         self._files: dict[str, tuple[str, bytes]] = {}
         self._batches: dict[str, _Batch] = {}
         self._times_asked: Counter[str] = Counter()
-        self._answered: set[str] = set()
+        self.answered: set[str] = set()
+        """Lines that were answered, and would have been paid for."""
         self._work: set[asyncio.Task[None]] = set()
         self.doubled = 0
         """Lines that came in a batch while another one held them, or had answered them."""
@@ -155,6 +156,12 @@ class BatchDesk:
             batch.is_cancelled, batch.status = True, "cancelling"
         return self._spelt(batch)
 
+    async def aclose(self) -> None:
+        """Stop working."""
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
     def loses_reply(self, batch_id: str) -> bool:
         """Whether the reply to a creation is never sent."""
         return self._draw(_OF_BATCHES + 1, _number(batch_id)) < self._settings.lost_reply
@@ -176,7 +183,7 @@ class BatchDesk:
     def _note_doubled(self, batch: _Batch) -> None:
         held = {line["custom_id"] for each in self._batches.values() if each.is_open for line in each.lines}
         ids = {line["custom_id"] for line in batch.lines}
-        self.doubled += len(ids & held) + len((ids - held) & self._answered)
+        self.doubled += len(ids & held) + len((ids - held) & self.answered)
 
     def _outcome(self, tokens: int) -> Outcome:
         settings, draw = self._settings, self._draw(_OF_BATCHES, len(self._batches))
@@ -250,7 +257,7 @@ class BatchDesk:
                 batch.done += is_answer
                 batch.failed += not is_answer
                 if is_answer:
-                    self._answered.add(custom_id)
+                    self.answered.add(custom_id)
         return outputs, errors
 
     def _answer(self, batch: _Batch, line: dict[str, Any]) -> tuple[bool, bytes] | None:

@@ -24,6 +24,7 @@ from aiohttp import web
 from synth_async.config.models import SIMULATOR, Simulation
 from synth_async.endpoint.simulator.answers import DEFAULT_MAX_TOKENS, Draws, another_sample, draws_for
 from synth_async.endpoint.simulator.batch_http import BatchRoutes
+from synth_async.endpoint.simulator.batches import BatchDesk
 from synth_async.endpoint.simulator.chat import InvalidRequest, parse_chat
 from synth_async.endpoint.simulator.completion import completion_body
 from synth_async.endpoint.simulator.faults import (
@@ -40,7 +41,7 @@ from synth_async.endpoint.simulator.limits import RateLimits, Refusal
 from synth_async.endpoint.simulator.replies import faulty_reply, json_reply, refuse_key, reset_connection
 from synth_async.endpoint.simulator.tokens import count_prompt_tokens
 
-__all__ = ["application", "listening", "run_until", "serve"]
+__all__ = ["DESK", "application", "listening", "run_until", "serve"]
 
 _LARGEST_BODY_BYTES = 32 * 1024 * 1024
 # Long enough that a client's idle connection is never closed under its hands within a run.
@@ -169,6 +170,10 @@ def _no_such_model(name: str) -> web.Response:
 # --- running it ----------------------------------------------------------------------------------
 
 
+DESK = web.AppKey("DESK", BatchDesk)
+"""Under which an application holds its files and batches."""
+
+
 def application(simulation: Simulation, *, any_model: bool = False) -> web.Application:
     """All routes of a server."""
     endpoint = _Endpoint(simulation, any_model=any_model)
@@ -176,7 +181,13 @@ def application(simulation: Simulation, *, any_model: bool = False) -> web.Appli
     app.router.add_post("/v1/chat/completions", endpoint.chat)
     app.router.add_get("/v1/models", endpoint.models)
     app.router.add_get("/_simulator/stats", endpoint.stats)
+    app[DESK] = endpoint.batches.desk
     endpoint.batches.add_to(app)
+
+    async def close(_: web.Application) -> None:
+        await endpoint.batches.desk.aclose()
+
+    app.on_cleanup.append(close)
     return app
 
 
