@@ -158,6 +158,57 @@ def run(
 
 
 @app.command()
+def cancel(folder: FolderPath, as_json: AsJson = False) -> None:
+    """End the batches that a run left open.
+
+    What they have done by then is kept, and paid; the same `run` command takes it in.
+    """
+    from synth_async.cli.batches import cancel_run
+
+    exit_on_error(lambda: cancel_run(folder, as_json=as_json))
+
+
+@app.command()
+def export_requests(
+    config: ConfigPath,
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the batch files go.")],
+    *,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/<name>.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run would ask as batch files.
+
+    In OpenAI's format, for those who run them themselves (`vllm run-batch`). Prints the paths.
+    """
+    from synth_async.cli.prepared import prepared
+
+    def action() -> None:
+        ready = prepared(config, overrides or [])
+        from synth_async.cli.batches import export_requests as export
+
+        export(ready, target, out, as_json=as_json)
+
+    exit_on_error(action)
+
+
+@app.command()
+def import_responses(
+    folder: FolderPath,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What `run-batch` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring answers to requests that were exported.
+
+    Matched by custom_id, in any order; what failed or is missing is asked for again. Then go on with `run`, or export
+    what comes next.
+    """
+    from synth_async.cli.batches import import_answers
+
+    exit_on_error(lambda: import_answers(folder, files, as_json=as_json))
+
+
+@app.command()
 def status(folder: FolderPath, as_json: AsJson = False) -> None:
     """Say where a run stands; works while it runs."""
     from synth_async.cli.looking import show_status

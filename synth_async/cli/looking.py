@@ -62,6 +62,7 @@ def show_status(path: Path, *, as_json: bool) -> None:
     if metrics is not None:
         name, simulated = str(manifest.get("name", folder.path.name)), bool(manifest.get("simulated"))
         lines += ["", summary_text(metrics, name=name, simulated=simulated), *_failure_lines(metrics)]
+        lines += _batch_lines(metrics)
     print_text("\n".join(lines))
 
 
@@ -76,6 +77,15 @@ def _failure_lines(metrics: Mapping[str, Any]) -> list[str]:
     failures = metrics.get("failures") or {}
     told = ", ".join(f"{kind} {count:,}" for kind, count in failures.items())
     return [f"failures  {told}; sent again"] if told else []
+
+
+def _batch_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Batches that were under way when the counts were last written."""
+    return [
+        f"batch     {each['batch'] or 'not created yet'} of endpoint {each['endpoint']}: {each['status']},"
+        f" {each['completed'] + each['failed']:,} of {each['lines']:,} lines done"
+        for each in metrics.get("batches") or ()
+    ]
 
 
 def _run_folder(path: Path) -> RunFolder:

@@ -27,7 +27,7 @@ from synth_async.report.progress import BarProgress, LineProgress
 from synth_async.report.summary import summary_text
 from synth_async.store.run_folder import RunFolder
 
-__all__ = ["RunRequest", "preview_run", "start_run"]
+__all__ = ["RunRequest", "drive_run", "preview_run", "start_run"]
 
 _PREVIEW_DECISIONS = 3
 """A preview gives up on its number of accepted examples when so many times as many were decided."""
@@ -182,6 +182,16 @@ class _Speaker:
         else:
             sys.stdout.write(f"{folder.dataset}\n")
             sys.stdout.flush()
+
+
+def drive_run(run: Run) -> None:
+    """Drive a run whose talk goes elsewhere; raises what stopped it."""
+    run.folder.create()
+    log = _open_log(run.folder)
+    try:
+        _drive(run, log)
+    finally:
+        log.close()
 
 
 def _drive(run: Run, log: RunLog) -> None:

@@ -437,7 +437,7 @@ class BatchEndpoint:
         if known:
             lines = sum(len(batch.pending) for batch in known)
             self.on_note(
-                f"endpoint {self.name}: {len(known)} batches with {lines:,} requests go on without this process;"
+                f"endpoint {self.name}: batches go on without this process ({len(known)}, with {lines:,} requests);"
                 " the same command comes back for their answers, `synth-async cancel DIR` ends them"
             )
 
