@@ -16,6 +16,7 @@ __all__ = [
     "AnswerSchema",
     "ChatRequest",
     "Completion",
+    "DatasetLine",
     "Drop",
     "DropReason",
     "Example",
@@ -48,6 +49,14 @@ class Message(TypedDict):
     role: Literal["system", "user", "assistant"]
     content: str
     name: NotRequired[str]
+
+
+class DatasetLine(TypedDict):
+    """A line of `dataset.jsonl`, and what a filter of the user's own is shown: the scores are not there yet then."""
+
+    id: str
+    messages: list[Message]
+    metadata: dict[str, Any]
 
 
 ResponseFormat = Literal["json_schema", "json_object", "text"]

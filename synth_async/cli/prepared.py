@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth_async.cli.console import hide
-from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
-from synth_async.errors import UsageError
+from synth_async.config import Config, LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoints
 
 __all__ = ["Prepared", "prepared"]
 
@@ -33,13 +32,7 @@ def prepared(path: Path, overrides: Sequence[str], *, offline: bool = False) -> 
 
 
 def _resolved(config: Config) -> dict[str, ResolvedEndpoint]:
-    resolved, problems = {}, []
-    for name in config.used_endpoints:
-        try:
-            resolved[name] = resolve_endpoint(name, config.endpoints[name], os.environ)
-            hide(resolved[name].api_key.reveal())
-        except UsageError as problem:
-            problems.append(str(problem))
-    if problems:
-        raise UsageError("\n".join(problems))
+    resolved = resolve_endpoints(config, os.environ)
+    for endpoint in resolved.values():
+        hide(endpoint.api_key.reveal())
     return resolved

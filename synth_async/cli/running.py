@@ -25,7 +25,7 @@ from synth_async.pipeline.fork import fork_run
 from synth_async.pipeline.run import Interrupted, Run, RunOptions, Snapshot
 from synth_async.report.progress import BarProgress, LineProgress
 from synth_async.report.summary import summary_text
-from synth_async.store.run_folder import RunFolder
+from synth_async.store.run_folder import RunFolder, run_folder_of
 
 __all__ = ["RunRequest", "drive_run", "preview_run", "start_run"]
 
@@ -84,7 +84,7 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
 def _folder_for(loaded: LoadedConfig, wishes: RunRequest) -> tuple[RunFolder, str | None]:
     """The folder to run in, and what was taken over into it where it was forked just now."""
     config = loaded.config
-    folder = RunFolder(wishes.out or config.output.dir or Path("runs") / config.name)
+    folder = run_folder_of(config, wishes.out)
     if wishes.fork is None:
         return folder, None
     new = RunFolder(wishes.fork)

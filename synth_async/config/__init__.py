@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synth_async.config.loading import LoadedConfig, load_config
     from synth_async.config.models import Config, Endpoint
     from synth_async.config.schema import json_schema
-    from synth_async.config.secrets import ResolvedEndpoint, Secret, resolve_endpoint
+    from synth_async.config.secrets import ResolvedEndpoint, Secret, resolve_endpoint, resolve_endpoints
     from synth_async.config.starter import STARTER
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "resolve_endpoint",
+    "resolve_endpoints",
 ]
 
 _MODULES = {
@@ -44,6 +45,7 @@ _MODULES = {
     "json_schema": "schema",
     "load_config": "loading",
     "resolve_endpoint": "secrets",
+    "resolve_endpoints": "secrets",
 }
 
 

@@ -19,7 +19,7 @@ from synth_async.config.source import Mistake
 from synth_async.config.wording import shown
 from synth_async.errors import UsageError
 
-__all__ = ["FILTER_GROUP", "LANGUAGES", "extension_mistakes", "function_digest", "load_function"]
+__all__ = ["FILTER_GROUP", "LANGUAGES", "extension_mistakes", "function_digest", "function_name", "load_function"]
 
 FILTER_GROUP = "synth_async.filters"
 """Entry points of this group can be named in `filters.custom`."""
@@ -53,6 +53,21 @@ def load_function(name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return] # callable() narrows Any to nothing more
 
 
+def function_name(function: Callable[..., Any]) -> str:
+    """`package.module:function`, under which a config can name a function.
+
+    Raises `UsageError` where it cannot be found by that: a lambda, a method of an object, a function inside another.
+    """
+    name = f"{getattr(function, '__module__', None)}:{getattr(function, '__qualname__', None)}"
+    try:
+        is_found = load_function(name) is function
+    except UsageError:
+        is_found = False
+    if not is_found:
+        raise UsageError(f"{function!r} cannot be found by its name: define it with def at the top of a module")
+    return name
+
+
 def _imported(name: str) -> Any:
     module, _, path = name.partition(":")
     found: Any = import_module(module)
@@ -72,13 +87,19 @@ def _entry_point(name: str) -> Any:
 def function_digest(name: str) -> str:
     """A hash of the file that a function stands in, so that a change of it is a change of the config.
 
-    What the file imports is not followed. Empty where there is no file.
+    What the file imports is not followed. Of a function in a notebook it is the hash of the function's own source.
+    Empty where there is neither.
     """
+    function = inspect.unwrap(load_function(name))
     try:
-        source = inspect.getsourcefile(inspect.unwrap(load_function(name)))
+        source = inspect.getsourcefile(function)
     except TypeError:  # a class instance, or something built in
         return ""
-    return hashlib.blake2b(Path(source).read_bytes(), digest_size=16).hexdigest() if source else ""
+    if source is None:
+        return ""
+    # The source of a notebook's cell has a name, and is no file.
+    content = Path(source).read_bytes() if Path(source).exists() else inspect.getsource(function).encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def extension_mistakes(filters: Mapping[str, Any], folder: Path) -> list[Mistake]:

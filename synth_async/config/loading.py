@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from synth_async.config.wording import bool_mistakes, place, shown, validation_m
 from synth_async.errors import ConfigError, ConfigProblem
 from synth_async.records import Topic
 
-__all__ = ["LoadedConfig", "config_of_text", "load_config"]
+__all__ = ["LoadedConfig", "config_of_text", "config_of_tree", "load_config", "tree_of"]
 
 _PATHS = (("context", "file"), ("topics", "file"), ("personas", "file"), ("examples", "file"), ("output", "dir"))
 """The keys that hold a path, relative to the folder of the config."""
@@ -65,6 +65,24 @@ def config_of_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Load
         raise ConfigError([_problem(file, mistake, source, set()) for mistake in source.mistakes])
     origins, override_mistakes = apply_overrides(source.tree, overrides)
     return _checked(path, text, source, origins, override_mistakes)
+
+
+def config_of_tree(tree: Mapping[str, Any], path: Path) -> LoadedConfig:
+    """The checked config in plain values, as a YAML file would give them; mistakes and paths as in `config_of_text`."""
+    return _checked(path, "", Source(_plain(tree)), set(), [])
+
+
+def tree_of(config: Config) -> dict[str, Any]:
+    """What a config says, in plain values: `config_of_tree` gives the same config again."""
+    return config.model_dump(mode="json", exclude_unset=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _checked(
@@ -189,5 +207,6 @@ def _with_words(config: Config, folder: Path, words: tuple[str, ...]) -> Config:
     profanity = config.filters.profanity
     if profanity is None or profanity.file is None:
         return config
-    whole = profanity.model_copy(update={"file": folder / profanity.file, "words": (*profanity.words, *words)})
+    every = tuple(dict.fromkeys((*profanity.words, *words)))  # a config that was loaded before holds them already
+    whole = profanity.model_copy(update={"file": folder / profanity.file, "words": every})
     return config.model_copy(update={"filters": config.filters.model_copy(update={"profanity": whole})})

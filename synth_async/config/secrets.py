@@ -21,6 +21,7 @@ __all__ = [
     "header_problem",
     "key_variables",
     "resolve_endpoint",
+    "resolve_endpoints",
     "variable_name_problem",
 ]
 
@@ -144,6 +145,19 @@ def resolve_endpoint(name: str, endpoint: Endpoint, env: Mapping[str, str]) -> R
         )
     key = _key(name, endpoint, env, required=not given)
     return ResolvedEndpoint(name, (given or OPENAI_BASE_URL).rstrip("/"), Secret(key), endpoint)
+
+
+def resolve_endpoints(config: Config, env: Mapping[str, str]) -> dict[str, ResolvedEndpoint]:
+    """The endpoints that the stages of a config send to, by name. Raises `UsageError` with all that is wrong."""
+    resolved, problems = {}, []
+    for name in config.used_endpoints:
+        try:
+            resolved[name] = resolve_endpoint(name, config.endpoints[name], env)
+        except UsageError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return resolved
 
 
 def _key(name: str, endpoint: Endpoint, env: Mapping[str, str], *, required: bool) -> str:

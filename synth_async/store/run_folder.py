@@ -27,10 +27,11 @@ from typing import Any, Self
 
 import orjson
 
+from synth_async.config.models import Config
 from synth_async.errors import DiskFailure, RunLocked, UsageError
 from synth_async.store.reserve import RESERVE_BYTES, reason
 
-__all__ = ["RunFolder", "RunLock", "read_json", "space_warning", "write_atomically"]
+__all__ = ["RunFolder", "RunLock", "read_json", "run_folder_of", "space_warning", "write_atomically"]
 
 BYTES_PER_EXAMPLE = 10_000
 """Disk that an accepted example takes before anything is measured: the task and its prompt 1.5 to 3 KB, its answer and
@@ -85,6 +86,11 @@ class RunFolder:
             raise DiskFailure(
                 f"{self.path}: the run folder is not writable; change its permissions, or choose another with --out"
             )
+
+
+def run_folder_of(config: Config, out: Path | None = None) -> RunFolder:
+    """The folder of a run: `out`, else `output.dir` of the config, else `runs/<name>` under the working folder."""
+    return RunFolder(out or config.output.dir or Path("runs") / config.name)
 
 
 def space_warning(folder: RunFolder, *, accepted: int, target: int) -> str | None:
