@@ -100,3 +100,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     assert "synth_async" in loaded.stdout.split()
     assert not heavy & set(loaded.stdout.split())
+
+
+def test_every_public_name_is_there() -> None:
+    """Each name that is listed can be had, and no other; listing them loads nothing."""
+    assert {name for name in synth_async.__all__ if getattr(synth_async, name) is None} == set()
+    assert set(synth_async.__all__) <= set(dir(synth_async))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = synth_async.nothing
+
+
+def test_the_types_are_shipped() -> None:
+    """`py.typed` stands beside the modules, so that a type checker believes them."""
+    assert (Path(synth_async.__file__).parent / "py.typed").read_bytes() == b""
