@@ -184,8 +184,11 @@ async def test_topics_may_be_any_texts(server: ScriptedEndpoint, tmp_path: Path)
     topics = ["a late parcel", 'a "quoted" one: with, signs', "ein Übermaß"]
     await synth_async.run(config_of(server), tmp_path / "run", topics=iter(topics))
     assert server.count("topics") == 0
-    before = truth_of(tmp_path / "run")
-    await synth_async.run(config_of(server, topics={"file": str(tmp_path / "run" / "topics.jsonl")}), tmp_path / "run")
+    before, kept = truth_of(tmp_path / "run"), tmp_path / "run" / "topics.jsonl"
+    file = kept.stat().st_ino
+    await synth_async.run(config_of(server), tmp_path / "run", topics=topics)
+    assert kept.stat().st_ino == file
+    await synth_async.run(config_of(server, topics={"file": str(kept)}), tmp_path / "run")
     assert {line["metadata"]["topic"] for line in dataset_of(tmp_path / "run")} == set(topics)
     assert truth_of(tmp_path / "run") == before
 

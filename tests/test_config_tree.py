@@ -17,7 +17,9 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_is_the_same_after_a_detour_over_its_values(path: Path, tmp_path: Path) -> None:
     """What it says, read again from any folder, is equal and has the same fingerprints and inputs."""
-    loaded = load_config(path.absolute(), ["filters.profanity={words: [b, a, b]}"])
+    (tmp_path / "words.txt").write_text("c\nb\n", encoding="utf-8")
+    own = f"filters.profanity={{words: [b, a], file: '{tmp_path / 'words.txt'}'}}"
+    loaded = load_config(path.absolute(), [own])
     again = config_of_tree(tree_of(loaded.config), tmp_path / "config")
     assert again.config == loaded.config
     assert fingerprints(again.config) == fingerprints(loaded.config)
