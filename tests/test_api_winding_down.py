@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from scripted_endpoint import (
     names_in_journal,
     scripted_endpoint,
     usual_reply,
+    write_config,
 )
 
 import synth_async
@@ -48,14 +52,14 @@ def is_for_the_judge(asked: Asked) -> bool:
     return asked.kind == "judge"
 
 
+def takes_its_time(asked: Asked) -> Reply:
+    """The usual reply, while others are in flight."""
+    return Reply(usual_reply(asked).content, delay_s=0.05)
+
+
 async def test_a_cancelled_run_takes_in_what_is_in_flight(server: ScriptedEndpoint, tmp_path: Path) -> None:
     """Every answer that the server made is in the journal, and the same call goes on without asking for one again."""
-
-    def reply(asked: Asked) -> Reply:
-        usual = usual_reply(asked)
-        return Reply(usual.content, delay_s=0.05)
-
-    server.reply = reply
+    server.reply = takes_its_time
     tree = config_of(server, target=40)
     with anyio.CancelScope() as scope:
         call_when(server, lambda _: len(server.asked) == 12, scope.cancel)
@@ -108,3 +112,18 @@ async def test_a_cancelled_reader_stops_the_run(server: ScriptedEndpoint, tmp_pa
         async for _ in synth_async.generate(config_of(server), tmp_path / "run", grace_s=0.01):
             pytest.fail("nothing was judged")
     assert scope.cancelled_caught
+
+
+@pytest.mark.slow
+def test_ctrl_c_under_asyncio_run_loses_nothing(server: ScriptedEndpoint, tmp_path: Path) -> None:
+    """A script that is interrupted ends by the signal, with every answer that the server made in the journal."""
+    server.reply = takes_its_time
+    path, out = write_config(tmp_path, config_of(server, target=40)), tmp_path / "run"
+    script = f"import asyncio, synth_async; asyncio.run(synth_async.run({str(path)!r}, {str(out)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE)
+    server.on_request = lambda _: process.send_signal(signal.SIGINT) if len(server.asked) == 12 else None
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert b"never retrieved" not in said
+    assert len(server.answered) == server.count() < 60
+    assert {name for name, _ in server.answered} <= names_in_journal(out)

@@ -99,8 +99,12 @@ def _default(field: Schema) -> str:
     if default is None:
         return "null" if "default" in field else ""
     text = json.dumps(default, ensure_ascii=False)
-    is_section = isinstance(default, dict) and default and any(_models_in(field))
-    return "its defaults" if is_section or len(text) > _LONGEST_DEFAULT else f"`{text}`"
+    if len(text) <= _LONGEST_DEFAULT:
+        return f"`{text}`"
+    if isinstance(default, list):
+        return ", ".join(f"`{each.get('name') if isinstance(each, dict) else each}`" for each in default)
+    is_named = isinstance(field.get("additionalProperties"), Mapping)
+    return ", ".join(f"`{name}`" for name in default) if is_named else "its defaults"
 
 
 def _holds(field: Schema, places: Mapping[str, str]) -> str:
