@@ -172,6 +172,13 @@ def test_every_script_that_is_shown_runs(
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("block", MODULES, ids=str)
+def test_every_module_that_is_shown_loads(block: Block, tmp_path: Path) -> None:
+    """It defines what it says, and does nothing else."""
+    save_modules(tmp_path, block.page)
+    assert len(runpy.run_path(str(tmp_path / f"{module_name(block)}.py"))) > 0
+
+
 @pytest.mark.slow
 def test_every_snippet_is_typed(tmp_path: Path) -> None:
     """Mypy --strict has nothing to say of them, with no more than what the package ships."""
