@@ -25,7 +25,7 @@ _OUTCOMES = {
     "line_missing": 0.01,
     "lost_reply": 0.15,
     "listed_after_s": 0.1,
-    "enqueued_tokens": 120_000,
+    "enqueued_tokens": 250_000,
 }
 
 
@@ -87,7 +87,7 @@ def test_five_thousand_examples_in_batches_survive_every_outcome_and_six_kills(t
     with batch_server(
         {"seed": 5, "batch": _OUTCOMES, "faults": {"rate_limited": 0.02, "server_error": 0.05}}
     ) as server:
-        tree = batch_config(server, tmp_path, target=5_000, topics=4_000, batch={"max_requests": 250, "settle_s": 0.5})
+        tree = batch_config(server, tmp_path, target=5_000, topics=4_000, batch={"max_requests": 400, "settle_s": 0.5})
         kills = 0
         while kills < 6:
             # A process that sees a batch cancelled by somebody stops before its turn; the same command goes on.

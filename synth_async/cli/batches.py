@@ -40,7 +40,7 @@ def cancel_run(path: Path, *, as_json: bool) -> None:
         print_json({"folder": str(path), "batches": [asdict(each) for each in ended]})
         return
     lines = [
-        f"{each.batch} of endpoint {each.endpoint}: {each.outcome}, {each.taken_in:,} of {each.lines:,} answers taken in"
+        f"{each.batch} of endpoint {each.endpoint}: {each.outcome}, {each.taken_in:,} of {each.lines:,} answers kept"
         for each in ended
     ]
     print_text("\n".join(lines) if lines else "no batch is open")

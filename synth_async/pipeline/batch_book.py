@@ -71,5 +71,5 @@ def refuse_strays(config: Config, batches: Mapping[str, OpenBatch], *, folder: o
         if batch.file_id is not None and (endpoint is None or endpoint.mode != "batch"):
             raise UsageError(
                 f"{folder}: a batch of endpoint {batch.endpoint} is under way with {len(batch.pending):,} requests:"
-                f" put `mode: batch` back to take its answers, or take in what it has done with `synth-async cancel {folder}`"
+                f" put `mode: batch` back to take its answers, or end it with `synth-async cancel {folder}`"
             )

@@ -85,6 +85,7 @@ class BatchEndpoint:
         self._unclaimed: dict[str, int] = {}
         self._under_way: dict[str, str] = {}
         self._open: dict[str, OpenBatch] = {}
+        self._contents: set[BinaryIO] = set()
         self._changed = asyncio.Event()
         self._most_tokens = self.settings.batch.enqueued_tokens
         self._held_until = 0.0
@@ -248,6 +249,8 @@ class BatchEndpoint:
         except* SynthAsyncError as group:
             self._fail(_first_of(group))
         finally:
+            for content in self._contents:
+                content.close()
             self._tell_what_stays()
 
     async def finish(self) -> None:
@@ -288,7 +291,8 @@ class BatchEndpoint:
         return max(0, int(self._most_tokens * _ROOM_KEPT) - sum(batch.tokens for batch in self._open.values()))
 
     async def _new_batch(self) -> tuple[OpenBatch, BinaryIO]:
-        content = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))  # noqa: SIM115 - the courier's
+        content = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))  # noqa: SIM115 - until its batch ends
+        self._contents.add(content)
         lines, sizes = list[Line](), list[int]()
         for line in self._gatherer.take(self._body, self._room()):
             content.write(line.text)
@@ -334,6 +338,7 @@ class BatchEndpoint:
         finally:
             if content is not None:
                 content.close()
+                self._contents.discard(content)
         await self._courier.read(view, partial(self._take, batch, reading))
         was_cancelled = was_known and batch.looks <= 1
         refusal = refusal_of(view, endpoint=self.name, was_cancelled=was_cancelled) or reading.refusal

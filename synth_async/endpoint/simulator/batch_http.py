@@ -7,6 +7,7 @@ Of `simulation.faults`, `rate_limited` and `server_error` befall these calls too
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,6 +26,9 @@ __all__ = ["BatchRoutes"]
 _CALLS = 0xCA11
 _PAGE = 20
 _MOST_A_PAGE = 100
+
+_BOUNDARY = re.compile(r'boundary="?([^";,]+)')
+_NAMED = re.compile(r'\b(name|filename)="([^"]*)"')
 
 Reply = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -74,15 +78,10 @@ class BatchRoutes:
         return None
 
     async def _upload(self, request: web.Request) -> web.Response:
-        name, content, purpose = "", b"", ""
-        async for part in await request.multipart():
-            part_name = getattr(part, "name", None)
-            if part_name == "file":
-                name = getattr(part, "filename", None) or "file"
-                content = bytes(await part.read())  # type: ignore[union-attr]
-            elif part_name == "purpose":
-                purpose = (await part.read()).decode()  # type: ignore[union-attr]
-        if purpose != "batch" or not name.endswith(".jsonl"):
+        # Not by aiohttp's reader, whose limit on a body is that of chat requests.
+        parts = _form(await request.content.read(), str(request.headers.get("Content-Type")))
+        (name, content), (_, purpose) = parts.get("file", ("", b"")), parts.get("purpose", ("", b""))
+        if purpose != b"batch" or not name.endswith(".jsonl"):
             raise InvalidRequest("A .jsonl file with the purpose 'batch' is wanted.", "purpose")
         return _told(self.desk.upload(name, content))
 
@@ -107,6 +106,17 @@ class BatchRoutes:
 
     async def _cancel(self, request: web.Request) -> web.Response:
         return _told(self.desk.cancel(request.match_info["id"]))
+
+
+def _form(body: bytes, content_type: str) -> dict[str, tuple[str, bytes]]:
+    """The parts of a form by their names: (file name, content)."""
+    found = {}
+    boundary = _BOUNDARY.search(content_type)
+    for part in body.split(b"--" + boundary[1].encode())[1:-1] if boundary is not None else ():
+        head, _, content = part.partition(b"\r\n\r\n")
+        named = dict(_NAMED.findall(head.decode("utf-8", "replace")))
+        found[named.get("name", "")] = (named.get("filename", ""), content.removesuffix(b"\r\n"))
+    return found
 
 
 def _told(value: dict[str, Any]) -> web.Response:
