@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from synth_async.report.summary import duration, summary_text
 from synth_async.store.run_folder import RunFolder, read_json
 
 if TYPE_CHECKING:
+    from synth_async.stages.batch_forecast import WayForecast
     from synth_async.stages.forecast import Forecast, Range
 
 __all__ = ["show_report", "show_status", "validate_config"]
@@ -170,19 +171,24 @@ def validate_config(path: Path, overrides: Sequence[str], *, as_json: bool) -> N
     from synth_async.cli.prepared import prepared
 
     loaded = prepared(path, overrides).loaded
+    from synth_async.stages.batch_forecast import compare_ways, time_of_ways
     from synth_async.stages.forecast import forecast
     from synth_async.stages.task_plan import task_plan
 
     found = forecast(loaded.config, loaded.context or "", loaded.topics, task_plan(loaded))
+    ways = compare_ways(loaded.config, found)
+    found = replace(found, time_s=time_of_ways(found, ways))
     for warning in found.warnings:
         say(f"{path}: warning: {warning}")
     if as_json:
-        print_json({"config": str(path), "name": loaded.config.name, **asdict(found)})
+        print_json(
+            {"config": str(path), "name": loaded.config.name, **asdict(found), "ways": [asdict(way) for way in ways]}
+        )
     else:
-        print_text("\n".join(_forecast_lines(path, loaded.config.name, found)))
+        print_text("\n".join(_forecast_lines(path, loaded.config.name, found, ways)))
 
 
-def _forecast_lines(path: Path, name: str, found: Forecast) -> list[str]:
+def _forecast_lines(path: Path, name: str, found: Forecast, ways: Sequence[WayForecast]) -> list[str]:
     stages = [("stage", "endpoint", "requests", "prompt tokens", "completion tokens", "cost")]
     for stage in found.stages:
         tokens = _tokens(stage.prompt_tokens), _tokens(stage.completion_tokens)
@@ -198,12 +204,24 @@ def _forecast_lines(path: Path, name: str, found: Forecast) -> list[str]:
         "",
         *_table(endpoints),
         "",
+        *_way_lines(ways),
         f"time      {_time(found.time_s)}",
         f"cost      {_cost(found.cost_usd)}",
         "",
         "assumed:",
         *(f"  - {line}" for line in found.assumptions),
     ]
+
+
+def _way_lines(ways: Sequence[WayForecast]) -> list[str]:
+    """Batches and online requests beside each other; nothing where no stage could go in batches."""
+    if not ways:
+        return []
+    rows = [("stage", "endpoint", "online", "", "in batches", "", "chosen")]
+    for way in ways:
+        online, batch = (_time(way.online_s), _cost(way.online_usd)), (_time(way.batch_s), _cost(way.batch_usd))
+        rows.append((way.stage, way.endpoint, *online, *batch, "batch" if way.in_batches else "online"))
+    return [*_table(rows), ""]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

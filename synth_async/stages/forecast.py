@@ -218,7 +218,8 @@ def _bytes(messages: Sequence[Message]) -> int:
 def _stage_forecast(config: Config, load: _Load) -> StageForecast:
     name = load.endpoint
     prompt, completion = load.requests.times(load.prompt), load.requests.times(load.completion)
-    price = config.endpoints[name].price
+    in_batches = load.stage != "topics" and config.endpoints[name].mode == "batch"
+    price = config.price_of(name, in_batches=in_batches)
     cost = None if price is None else prompt.by(price.prompt / 1e6) + completion.by(price.completion / 1e6)
     return StageForecast(load.stage, name, load.requests, prompt, completion, cost)
 
