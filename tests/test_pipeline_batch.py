@@ -13,6 +13,7 @@ import pytest
 from batch_server import BatchServer, batch_config, batch_server, driven, journaled_lines
 from scripted_endpoint import dataset_of, prepared_run, truth_of
 
+from synth_async.config import load_config
 from synth_async.config.models import Simulation
 from synth_async.endpoint.batch.exporting import Exported
 from synth_async.endpoint.simulator.answers import draws_for
@@ -21,6 +22,7 @@ from synth_async.endpoint.simulator.completion import completion_body
 from synth_async.errors import Interrupted, StoppedEarly, SynthAsyncError, UsageError
 from synth_async.pipeline.batch_desk import cancel_batches, import_responses
 from synth_async.pipeline.endpoints import BatchExport
+from synth_async.pipeline.fork import fork_run
 from synth_async.store.run_folder import RunFolder
 
 _PRICE = {"prompt": 10.0, "completion": 20.0}
@@ -91,7 +93,7 @@ def test_batches_outlive_an_interruption_and_are_taken_up_again(tmp_path: Path) 
         notes = _interrupted_in_a_batch(tmp_path, server, tree)
         assert any("comes back for their answers" in note for note in notes)
         metrics = orjson.loads((tmp_path / "run" / "metrics.json").read_bytes())
-        assert [batch["batch"] for batch in metrics["batches"]] == ["batch_000000"]
+        assert [batch["batch"] for batch in metrics["batches"]] == [server.created()[0]["id"]]
         _, stopped, _ = driven(tmp_path, tree)
         assert stopped is None
         assert server.desk.doubled == 0
@@ -107,11 +109,31 @@ def test_cancel_keeps_what_was_done_and_lets_the_rest_go_online(tmp_path: Path) 
         _, stopped, _ = driven(tmp_path, online)
         assert isinstance(stopped, UsageError)
         [ended] = anyio.run(cancel_batches, RunFolder(tmp_path / "run"), os.environ)
-        assert (ended.batch, ended.outcome) == ("batch_000000", "cancelled")
+        assert (ended.batch, ended.outcome) == (server.created()[0]["id"], "cancelled")
         assert set(journaled_lines(tmp_path / "run")) == server.desk.answered
         _, stopped, _ = driven(tmp_path, online)
         assert stopped is None
         assert len(dataset_of(tmp_path / "run")) == 10
+
+
+def test_a_run_with_a_batch_under_way_is_not_forked(tmp_path: Path) -> None:
+    """The new run would ask for the same again."""
+    with batch_server({"batch": {"duration_s": 0.6}}) as server:
+        tree = batch_config(server, tmp_path, target=10)
+        _interrupted_in_a_batch(tmp_path, server, tree)
+    with pytest.raises(UsageError, match="in batches that are not ended"):
+        fork_run(RunFolder(tmp_path / "run"), RunFolder(tmp_path / "new"), load_config(tmp_path / "config.yaml"))
+
+
+def test_what_is_under_way_when_the_target_is_met_is_cancelled(tmp_path: Path) -> None:
+    """Nobody needs it, and what is not executed is not paid; no line was sent twice."""
+    with batch_server({"batch": {"duration_s": 0.3}}) as server:
+        tree = batch_config(server, tmp_path, target=4, batch={"max_requests": 1})
+        tree["judge"] = None
+        _, stopped, _ = driven(tmp_path, tree)
+        assert stopped is None
+        open_still = [batch for batch in server.created() if batch["status"] in ("validating", "in_progress")]
+        assert open_still == []
 
 
 def test_a_batch_that_somebody_cancels_stops_the_run(tmp_path: Path) -> None:

@@ -50,15 +50,16 @@ def _calls_of_a_run(folder: Path, simulation: dict[str, Any], target: int) -> in
         return len(server.calls)
 
 
-def test_a_run_that_is_killed_at_call_after_call_pays_for_nothing_twice(tmp_path: Path) -> None:
-    """Process after process dies at its first, second ... call, before or after its effect; then the run ends."""
+def test_a_creation_whose_reply_nobody_saw_is_found_and_not_repeated(tmp_path: Path) -> None:
+    """The process dies when its batch has just been created; the next one finds it by its metadata."""
     with batch_server(_SHORT) as server:
-        tree = batch_config(server, tmp_path, target=12)
-        for kill in range(6):
-            driven_and_killed(tmp_path, tree, server, kill // 2 + 1, effect=kill % 2 == 1)
+        tree = batch_config(server, tmp_path, target=8)
+        assert driven_and_killed(tmp_path, tree, server, 2, effect=True) == -SIGKILL
+        assert server.calls == ["POST /v1/files", "POST /v1/batches"]
+        assert len(server.created()) == 1
         _, stopped, _ = driven(tmp_path, tree)
         assert stopped is None
-        _check(server, tmp_path / "run", 12)
+        _check(server, tmp_path / "run", 8)
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_a_kill_between_any_two_calls_pays_for_nothing_twice(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_five_thousand_examples_in_batches_survive_every_outcome_and_six_kills(tmp_path: Path) -> None:
     """A mix of all outcomes and six kills at random calls: nothing lost, nothing twice, exactly N lines."""
     chance = random.Random(8)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from synth_async.cli.console import end_start_up, hide, listen_to_libraries, print_json, print_text, say
-from synth_async.cli.prepared import Prepared
-from synth_async.config import Config, LoadedConfig
+from synth_async.cli.prepared import Prepared, in_mode
 from synth_async.errors import UsageError
 from synth_async.store.run_folder import RunFolder
 
@@ -62,8 +61,8 @@ def export_requests(ready: Prepared, target: Path, out: Path | None, *, as_json:
     from synth_async.pipeline.endpoints import BatchExport
     from synth_async.pipeline.run import Run
 
-    loaded = _in_batches(ready.loaded)
-    resolved = {name: replace(found, settings=loaded.config.endpoints[name]) for name, found in ready.resolved.items()}
+    batched = in_mode(ready, "batch")
+    loaded, resolved = batched.loaded, batched.resolved
     folder = RunFolder(out or loaded.config.output.dir or Path("runs") / loaded.config.name)
     files: list[Path] = []
     run = Run(
@@ -84,18 +83,6 @@ def export_requests(ready: Prepared, target: Path, out: Path | None, *, as_json:
         say("synth-async: there is nothing to ask: the target is met")
     sys.stdout.write("".join(f"{path}\n" for path in files))
     sys.stdout.flush()
-
-
-def _in_batches(loaded: LoadedConfig) -> LoadedConfig:
-    """The config with every endpoint of examples and verdicts in batch mode."""
-    config = loaded.config
-    named = {name for stage in ("generation", "judge") for name in config.endpoints_of(stage)}
-    endpoints = {
-        name: endpoint.model_copy(update={"mode": "batch"}) if name in named else endpoint
-        for name, endpoint in config.endpoints.items()
-    }
-    changed: Config = config.model_copy(update={"endpoints": endpoints})
-    return replace(loaded, config=changed)
 
 
 def import_answers(path: Path, sources: Sequence[Path], *, as_json: bool) -> None:

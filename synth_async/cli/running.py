@@ -15,7 +15,7 @@ import anyio
 
 from synth_async.cli.console import cleaned, end_start_up, listen_to_libraries, print_json, print_text, say, unexpected
 from synth_async.cli.on_finish import Outcome, environment_for, run_command
-from synth_async.cli.prepared import Prepared
+from synth_async.cli.prepared import Prepared, in_mode
 from synth_async.cli.preview import preview_text, read_preview
 from synth_async.cli.run_log import RunLog
 from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
@@ -248,6 +248,7 @@ def _logged(error: BaseException, log: RunLog) -> SynthAsyncError:
 
 def preview_run(ready: Prepared, *, number: int, as_json: bool) -> None:
     """Generate a few examples in a folder that is thrown away, and show prompts, examples and verdicts."""
+    ready = in_mode(ready, "online")  # nobody waits a day for a preview
     loaded = replace(ready.loaded, config=_preview_config(ready.loaded.config, number))
     say(f"synth-async: generating {number} {'example' if number == 1 else 'examples'}; nothing is kept")
     with tempfile.TemporaryDirectory(prefix="synth-async-preview-") as scratch:

@@ -119,6 +119,7 @@ def _take_over(source: RunFolder, scratch: RunFolder, loaded: LoadedConfig) -> F
     new = open_journal(scratch.path, writer=f"synth-async {__version__}")
     try:
         state = scan(old, fingerprint=_NO_FINGERPRINT)
+        _check_no_batch_is_open(source, state)
         earlier = read_json(source.manifest) or state.manifest or {}
         new.append(Frame(NO_KEY, FORK, {"from": str(source.path.resolve()), "created_at": earlier.get("created_at")}))
         forked = Forked(planned=len(state.tasks))
@@ -130,6 +131,16 @@ def _take_over(source: RunFolder, scratch: RunFolder, loaded: LoadedConfig) -> F
         old.close()
         new.close()
     return forked
+
+
+def _check_no_batch_is_open(source: RunFolder, state: JournalState) -> None:
+    """What a batch still holds would be asked again by the new run, and paid twice."""
+    lines = sum(len(batch.pending) for batch in state.batches.values() if batch.file_id is not None)
+    if lines:
+        raise UsageError(
+            f"{source.path}: {lines:,} requests are in batches that are not ended: run it until they are, or end them with"
+            f" `synth-async cancel {source.path}`, then fork"
+        )
 
 
 TopicPlaces = Mapping[tuple[str, str | None], int]

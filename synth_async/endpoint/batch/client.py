@@ -8,7 +8,7 @@ stream, line by line; a line is bounded, a file is not.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import BinaryIO, Protocol, TypeVar
 
 import aiohttp
@@ -65,7 +65,7 @@ class BatchClient(Protocol):
         """Ask for the end of a batch; what it has done by then is kept, and paid."""
         ...
 
-    def lines(self, file_id: str) -> AsyncIterator[bytes]:
+    def lines(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """The lines of a result file; raises `BatchGone` where nobody knows it."""
         ...
 
@@ -115,7 +115,7 @@ class OpenAIBatchClient:
             )
             return response.content
 
-        return _read(read_batch, await self._answer(call))
+        return _read(read_batch, await self._answer(call, known=f"file {file_id}"))
 
     async def retrieve(self, batch_id: str) -> BatchView:
         """See `BatchClient`."""
@@ -143,7 +143,7 @@ class OpenAIBatchClient:
 
         return _read(read_batch, await self._answer(call, known=f"batch {batch_id}"))
 
-    async def lines(self, file_id: str) -> AsyncIterator[bytes]:
+    async def lines(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """See `BatchClient`."""
         failure: SynthAsyncError | None = None
         started, rest = time.perf_counter(), b""

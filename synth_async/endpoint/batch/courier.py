@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeVar
 
@@ -113,12 +114,13 @@ class Courier:
 
     async def _read_file(self, file_id: str, take: Callable[[ResultLine], None]) -> None:
         number = 0
-        async for line in self.client.lines(file_id):
-            number += 1
-            if (found := read_result(line)) is not None:
-                take(found)
-            if number % _LINES_AT_ONCE == 0:
-                await checkpoint()
+        async with aclosing(self.client.lines(file_id)) as lines:
+            async for line in lines:
+                number += 1
+                if (found := read_result(line)) is not None:
+                    take(found)
+                if number % _LINES_AT_ONCE == 0:
+                    await checkpoint()
 
     # --- patience --------------------------------------------------------------------------------
 

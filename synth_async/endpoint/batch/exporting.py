@@ -7,7 +7,7 @@ the run, as its answers come by another way.
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -68,7 +68,7 @@ class FolderClient:
         """Whoever runs the file is not told."""
         return BatchView(batch_id, BatchStatus.CANCELLED, "given up")
 
-    async def lines(self, file_id: str) -> AsyncIterator[bytes]:  # noqa: ARG002 - as a client
+    async def lines(self, file_id: str) -> AsyncGenerator[bytes, None]:  # noqa: ARG002 - as a client
         """There are none: answers are imported."""
         nothing: tuple[bytes, ...] = ()
         for line in nothing:

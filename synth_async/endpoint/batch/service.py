@@ -324,7 +324,7 @@ class BatchEndpoint:
 
     async def _carry(self, batch: OpenBatch, content: BinaryIO | None) -> None:
         """One batch to its end; what stops the run is raised when all that the batch brought is in the journal."""
-        was_known = batch.batch_id is not None
+        was_known = batch.is_adopted
         reading = _Reading()
         try:
             view = await self._see_to_its_end(batch, content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,8 @@ class BatchDesk:
         self._files: dict[str, tuple[str, bytes]] = {}
         self._batches: dict[str, _Batch] = {}
         self._times_asked: Counter[str] = Counter()
+        # A client that comes back to another process must not take its batches for those of the first.
+        self._process_id = secrets.token_hex(4)
         self.answered: set[str] = set()
         """Lines that were answered, and would have been paid for."""
         self._work: set[asyncio.Task[None]] = set()
@@ -104,7 +107,7 @@ class BatchDesk:
         return self._files[file_id][1]
 
     def _keep(self, prefix: str, name: str, content: bytes) -> str:
-        file_id = f"{prefix}{len(self._files):06d}"
+        file_id = f"{prefix}{self._process_id}{len(self._files):06d}"
         self._files[file_id] = (name, content)
         return file_id
 
@@ -122,7 +125,7 @@ class BatchDesk:
             raise NotThere(input_file)
         lines = list(_lines(self.content(input_file)))
         tokens = sum(count_prompt_tokens(_texts(line)) for line in lines)
-        batch_id = f"batch_{len(self._batches):06d}"
+        batch_id = f"batch_{self._process_id}{len(self._batches):06d}"
         batch = _Batch(batch_id, input_file, metadata, lines, tokens, self._outcome(tokens), time.time())
         if batch.outcome not in (Outcome.FAILED, Outcome.TOKEN_LIMIT):
             self._note_doubled(batch)
@@ -202,7 +205,7 @@ class BatchDesk:
     # --- the work --------------------------------------------------------------------------------
 
     async def _process(self, batch: _Batch) -> None:
-        chance = random.Random(f"{self._simulation.seed}{batch.id}")
+        chance = random.Random(f"{self._simulation.seed}{_number(batch.id)}")
         step_s = self._settings.duration_s * chance.uniform(0.7, 1.3) / 3
         await asyncio.sleep(step_s)
         if batch.outcome in (Outcome.FAILED, Outcome.TOKEN_LIMIT):
@@ -309,7 +312,7 @@ class BatchDesk:
 
 
 def _number(batch_id: str) -> int:
-    return int(batch_id.removeprefix("batch_"))
+    return int(batch_id[-6:])
 
 
 def _lines(content: bytes) -> Iterator[dict[str, Any]]:
