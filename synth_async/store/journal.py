@@ -20,9 +20,10 @@ What survives
 Reading
 -------
 On opening, the end of the last segment is checked: a line without LF or with a wrong checksum at the very end is a torn
-tail: it is copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. Damage
-elsewhere (bit rot) is skipped to the next good line and counted; a segment that is gone is named. A segment with a
-newer format is refused by name and not touched.
+tail: it is copied to `journal-N.torn` and cut off, so that nothing is ever appended after a byte that is not LF. So is
+that of every segment that a worker wrote (`store.segments`): each may have died over its last line. Damage elsewhere
+(bit rot) is skipped to the next good line and counted; a segment that is gone is named. A segment with a newer format
+is refused by name and not touched.
 
 A frame's place is one integer, segment << 40 | offset; bodies are read back by place and never kept.
 """
@@ -30,29 +31,38 @@ A frame's place is one integer, segment << 40 | offset; bodies are read back by 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from synth_async.errors import DiskFailure, UsageError
 from synth_async.store.frames import NO_KEY, DamagedFrame, Frame, encode_frame, read_frame, scan_line
 from synth_async.store.reserve import Reserve, is_full, reason
+from synth_async.store.segments import (
+    HEADER,
+    WORKER,
+    create_segment,
+    header_of,
+    mended_tail,
+    segment_lines,
+    segment_numbers,
+    segment_path,
+    wait_for_worker,
+    worker_segments,
+)
 
 __all__ = ["FORMAT", "Journal", "open_journal", "sync_folder"]
 
 FORMAT = 1
 """Version of the frame format that this package writes, and the newest that it reads."""
 
-HEADER = "header"
 SEGMENT_BYTES = 256 * 1024 * 1024
 _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _READ_BYTES = 16 * 1024
-_TAIL_BYTES = 64 * 1024
-_NAME = re.compile(r"^journal-(\d{6})\.log$")
 _SHORT_WRITE = OSError(errno.ENOSPC, "it took only a part")
 
 # macOS has no fdatasync.
@@ -61,16 +71,11 @@ _sync_bytes = getattr(os, "fdatasync", os.fsync)
 FsyncMode = Literal["100ms", "always", "never"]
 
 
-def _segment_path(folder: Path, number: int) -> Path:
-    return folder / f"journal-{number:06d}.log"
-
-
-def _segment_numbers(folder: Path) -> list[int]:
-    return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.match(path.name)))
-
-
 class Journal:
-    """An open journal: append frames, read them in order, read one by its place. One writer: take the lock."""
+    """An open journal: append frames, read them in order, read one by its place.
+
+    One writer: take the lock. A `worker` of that one writes beside it, and reads nothing.
+    """
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class Journal:
         writer: str,
         segment_bytes: int = SEGMENT_BYTES,
         read_only: bool = False,
+        worker: str | None = None,
     ) -> None:
         self.folder = folder
         self.torn_bytes = 0
@@ -87,7 +93,10 @@ class Journal:
         self._fsync = fsync
         self._writer = writer
         self._segment_bytes = segment_bytes
-        self._numbers = _segment_numbers(folder)
+        self._worker = worker
+        # What stands there already is not a worker's: it reads nothing, and begins a segment of its own.
+        self._numbers = segment_numbers(folder) if worker is None else []
+        self._missing = sorted(set(range(1, max(self._numbers, default=0))).difference(self._numbers))
         self._readers: dict[int, int] = {}
         self._fd: int | None = None
         self._size = 0
@@ -97,12 +106,12 @@ class Journal:
         # A sync runs in a thread; the descriptor may not be closed or replaced under it.
         self._fd_lock = threading.Lock()
         for number in self._numbers:
-            _check_format(_segment_path(folder, number))
+            _check_format(segment_path(folder, number))
         self._read_only = read_only
         if read_only:
             self._refusal = f"{folder}: the journal is open for reading only"
         elif self._numbers:
-            self._mend_tail(self._numbers[-1])
+            self._mend_tails()
 
     def __repr__(self) -> str:
         closed = " closed" if self._refusal is not None else ""
@@ -113,11 +122,7 @@ class Journal:
     @property
     def missing_segments(self) -> list[str]:
         """Names of segments that were there: later ones are. One that was the last leaves no trace."""
-        return [
-            _segment_path(self.folder, number).name
-            for number in range(1, max(self._numbers, default=0))
-            if number not in self._numbers
-        ]
+        return [segment_path(self.folder, number).name for number in self._missing]
 
     @property
     def is_damaged(self) -> bool:
@@ -130,7 +135,7 @@ class Journal:
         for number in self._numbers:
             base = number << _OFFSET_BITS
             offset = 0
-            for line in _lines(_segment_path(self.folder, number)):
+            for line in segment_lines(segment_path(self.folder, number)):
                 try:
                     key, kind = scan_line(line)
                 except DamagedFrame:
@@ -145,12 +150,12 @@ class Journal:
         try:
             return read_frame(self._line_at(number, offset))
         except OSError as error:
-            raise DiskFailure(f"{_segment_path(self.folder, number)}: could not be read: {error.strerror}") from None
+            raise DiskFailure(f"{segment_path(self.folder, number)}: could not be read: {error.strerror}") from None
 
     def _line_at(self, number: int, offset: int) -> bytes:
         descriptor = self._readers.get(number)
         if descriptor is None:
-            descriptor = self._readers[number] = os.open(_segment_path(self.folder, number), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._readers[number] = os.open(segment_path(self.folder, number), os.O_RDONLY | os.O_CLOEXEC)
         line = os.pread(descriptor, _READ_BYTES, offset)
         while (end := line.find(b"\n")) < 0:
             more = os.pread(descriptor, max(_READ_BYTES, len(line)), offset + len(line))
@@ -242,7 +247,7 @@ class Journal:
 
     @property
     def _path(self) -> Path:
-        return _segment_path(self.folder, self._numbers[-1] if self._numbers else 1)
+        return segment_path(self.folder, self._numbers[-1] if self._numbers else 1)
 
     def _open_for_writing(self, wanted_bytes: int) -> str | None:
         """Go on with the last segment while it has room, else begin the next one. Returns what `_write` does."""
@@ -258,7 +263,8 @@ class Journal:
             raise self._refuse(f"could not be opened for writing: {reason(error)}") from None
         if self._size > 0:
             return None
-        return self._write(encode_frame(Frame(NO_KEY, HEADER, {"format": FORMAT, "writer": self._writer})))
+        fields = {"format": FORMAT, "writer": self._writer, **({WORKER: self._worker} if self._worker else {})}
+        return self._write(encode_frame(Frame(NO_KEY, HEADER, fields)))
 
     def _leave_segment(self) -> None:
         self.sync()
@@ -268,89 +274,33 @@ class Journal:
                 self._fd = None
 
     def _begin_segment(self) -> None:
-        number = (self._numbers[-1] if self._numbers else 0) + 1
-        self._fd = os.open(
-            _segment_path(self.folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
+        number, self._fd = create_segment(self.folder)
+        if self._worker is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
         self._numbers.append(number)
         self._size = 0
         sync_folder(self.folder)
 
     # --- opening ---------------------------------------------------------------------------------
 
-    def _mend_tail(self, number: int) -> None:
-        """Cut a torn last line off the last segment, its bytes kept in `journal-N.torn`."""
-        path = _segment_path(self.folder, number)
-        good_end, size = _end_of_last_good_line(path)
-        if good_end == size:
-            return
-        with path.open("r+b") as segment:
-            segment.seek(good_end)
-            tail = segment.read()
-            with _open_private(path.with_suffix(".torn")) as keep:
-                keep.write(tail)
-                keep.flush()
-                os.fsync(keep.fileno())
-            segment.truncate(good_end)
-            os.fsync(segment.fileno())
-        self.torn_bytes = len(tail)
+    def _mend_tails(self) -> None:
+        """Cut a torn last line off the last segment, and off every one that a worker wrote."""
+        ends = {segment_path(self.folder, self._numbers[-1]): None}
+        for path in worker_segments(self.folder, self._numbers):
+            wait_for_worker(path)
+            ends[path] = None
+        self.torn_bytes = sum(mended_tail(path) for path in ends)
 
 
 def _check_format(path: Path) -> None:
     """Raises `UsageError` for a segment that a newer version began. A damaged header is counted by the scan."""
-    with path.open("rb") as segment:
-        first = segment.readline()
-    try:
-        frame = read_frame(first)
-    except DamagedFrame:
-        return
-    if frame.kind == HEADER and frame.fields.get("format", 0) > FORMAT:
-        writer = frame.fields.get("writer", "a newer version")
+    fields = header_of(path) or {}
+    if fields.get("format", 0) > FORMAT:
+        writer = fields.get("writer", "a newer version")
         raise UsageError(
-            f"{path}: written in journal format {frame.fields['format']} by {writer};"
+            f"{path}: written in journal format {fields['format']} by {writer};"
             f" this version reads up to format {FORMAT}: upgrade synth-async"
         )
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb", buffering=1 << 20) as segment:
-            yield from segment
-    except OSError as error:
-        raise DiskFailure(f"{path}: could not be read: {error.strerror}") from None
-
-
-def _open_private(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
-
-
-def _end_of_last_good_line(path: Path) -> tuple[int, int]:
-    """(offset after the last good line, size of the file), found from the end: what stands before is not read."""
-    with path.open("rb") as segment:
-        size = end = segment.seek(0, os.SEEK_END)
-        while end:
-            start = _start_of_line(segment, end)
-            segment.seek(start)
-            try:
-                scan_line(segment.read(end - start))
-            except DamagedFrame:
-                end = start
-            else:
-                break
-    return end, size
-
-
-def _start_of_line(segment: BinaryIO, end: int) -> int:
-    """Offset of the line whose last byte is in front of `end`."""
-    stop = end - 1  # the line's own LF, or a byte of a line without one
-    while stop > 0:
-        start = max(0, stop - _TAIL_BYTES)
-        segment.seek(start)
-        found = segment.read(stop - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        stop = start
-    return 0
 
 
 def sync_folder(folder: Path) -> None:
@@ -363,14 +313,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_journal(
-    folder: Path, *, fsync: FsyncMode = "100ms", writer: str = "synth-async", read_only: bool = False
+    folder: Path,
+    *,
+    fsync: FsyncMode = "100ms",
+    writer: str = "synth-async",
+    read_only: bool = False,
+    worker: str | None = None,
 ) -> Journal:
     """The journal of a run folder, mended if its tail was torn. Creates nothing until the first append.
 
-    `read_only` changes nothing in the folder, so that another process may be writing. Raises `UsageError` for a journal
-    that a newer version wrote, `DiskFailure` for one that cannot be read or mended.
+    `read_only` changes nothing in the folder, so that another process may be writing. A `worker` writes beside the
+    holder of the folder's lock, into segments that bear its name. Raises `UsageError` for a journal that a newer
+    version wrote, `DiskFailure` for one that cannot be read or mended, `RunLocked` where a worker still writes.
     """
     try:
-        return Journal(folder, fsync=fsync, writer=writer, read_only=read_only)
+        return Journal(folder, fsync=fsync, writer=writer, read_only=read_only, worker=worker)
     except OSError as error:
         raise DiskFailure(f"{error.filename or folder}: {error.strerror}") from None
