@@ -105,7 +105,7 @@ class ChatRequest:
 
     `response_format` is `text`, or `json_object` where JSON is wanted; where the endpoint can be held to more than
     that, `schema` says to what. Which of them is sent is no part of the key. `endpoint` names the one that has to
-    answer; None: whichever serves the stage.
+    answer; None: whichever serves the stage. `attempt` counts how often it has been asked, from 1.
     """
 
     key: str

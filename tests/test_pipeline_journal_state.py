@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.pipeline.frames import answer_frame, decision_frame, manifest_frame, task_frame
+from synth_async.endpoint.purse import Lease
+from synth_async.pipeline.budget import Amount
+from synth_async.pipeline.frames import answer_frame, decision_frame, lease_frame, manifest_frame, task_frame
 from synth_async.pipeline.journal_state import JournalState, NotePlan, read_answer, scan
 from synth_async.records import ChatRequest, Drop, DropReason, Stage, Task, Topic, Verdict
 from synth_async.stages.parsing import MalformedBody, read_completion
@@ -224,3 +226,31 @@ def test_a_scan_keeps_no_bodies(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert len(state.answers) == 3_000
     assert held < 200 * 3_000
+
+
+def test_the_last_attempt_counts_wherever_its_segment_stands(tmp_path: Path) -> None:
+    """Two workers asked for one answer; the second attempt stands in the segment that was begun first."""
+    request = ChatRequest(f"{1:032x}", Stage.JUDGE, (), None, None, "text")
+    for attempt in (2, 1):
+        worker = Journal(tmp_path, fsync="never", writer="test", worker=f"w{attempt}")
+        worker.append(answer_frame(request, attempt, "e", _body(attempt=attempt)))
+        worker.close()
+    journal = Journal(tmp_path, fsync="never", writer="test")
+    state = scan(journal, fingerprint=_TODAY)
+    assert journal.read(state.answers[_key(1)]).fields["attempt"] == 2
+    assert (state.answered, state.spent) == (2, {"e": [6, 8]})
+
+
+def test_an_answer_closes_a_lease_that_stands_in_a_later_segment(tmp_path: Path) -> None:
+    """A worker's segment may be older than the one of the driver that leased: what is closed counts once."""
+    request = ChatRequest(f"{1:032x}", Stage.GENERATE, (), None, None, "text")
+    worker = Journal(tmp_path, fsync="never", writer="test", worker="w")
+    worker.append(answer_frame(request, 1, "e", _body(), lease=4))
+    worker.close()
+    driver = Journal(tmp_path, fsync="never", writer="test", segment_bytes=1)
+    for number in (4, 5):
+        driver.append(lease_frame(request.key, Lease(number, "e", 100, 0.0)))
+    driver.close()
+    state = scan(Journal(tmp_path, fsync="never", writer="test"), fingerprint=_TODAY)
+    assert state.leases == {5: Amount(1, 100, 0.0)}
+    assert state.next_lease == 6

@@ -45,6 +45,13 @@ class Verify(StrEnum):
     NONE = "none"
 
 
+class Engine(StrEnum):
+    """The choices of `run --engine`."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class ExportFormat(StrEnum):
     """The choices of `export --format` and `validate-dataset --format`, as in `synth_async.dataset.formats`."""
 
@@ -139,6 +146,13 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask again for what the endpoint refused for good.")
     ] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="What carries the run: this process, or workers on Ray (extra ray).")
+    ] = Engine.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, max=1000, help="Worker processes on Ray; default: 2.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster that runs; default: one is started here.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -149,10 +163,13 @@ def run(
     from synth_async.cli.prepared import prepared
 
     def action() -> None:
+        from synth_async.cli.engine import ray_request
+
+        ray = ray_request(workers, address, wanted=engine is Engine.RAY)
         ready = prepared(config, [*(overrides or []), *([f"target={target}"] if target else [])], offline=offline)
         from synth_async.cli.running import RunRequest, start_run
 
-        start_run(ready, RunRequest(out, fork, offline, accept_change, retry_failed, quiet, as_json))
+        start_run(ready, RunRequest(out, fork, offline, accept_change, retry_failed, quiet, as_json, ray))
 
     exit_on_error(action)
 

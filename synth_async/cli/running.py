@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 
 from synth_async.cli.console import cleaned, end_start_up, listen_to_libraries, print_json, print_text, say, unexpected
+from synth_async.cli.engine import RayRequest, ray_connect
 from synth_async.cli.on_finish import Outcome, environment_for, run_command
 from synth_async.cli.prepared import Prepared, in_mode
 from synth_async.cli.preview import preview_text, read_preview
@@ -46,6 +47,7 @@ class RunRequest:
     retry_failed: bool
     quiet: bool
     as_json: bool
+    ray: RayRequest | None = None
 
 
 def start_run(ready: Prepared, wishes: RunRequest) -> None:
@@ -65,6 +67,8 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
         on_progress=speaker.progress,
         on_note=speaker.note,
     )
+    if wishes.ray is not None:
+        run.connect = ray_connect(wishes.ray, folder, speaker.note)
     log(f"run {config.name}: target {config.target}, folder {folder.path}")
     if forked is not None:
         speaker.note(forked)

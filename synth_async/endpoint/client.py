@@ -45,11 +45,15 @@ _TRANSPORT_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, ai
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A 2xx response: the raw body, and its headers with lower-case names."""
+    """A 2xx response: the raw body, and its headers with lower-case names.
+
+    `is_kept` where whoever received it has journaled it already, in a process of its own.
+    """
 
     body: bytes
     headers: httpx2.Headers
     latency_s: float
+    is_kept: bool = False
 
 
 class ChatClient(Protocol):

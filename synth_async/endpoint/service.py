@@ -31,7 +31,7 @@ from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, St
 from synth_async.records import ChatRequest, Completion, Stage
 from synth_async.stages.parsing import MalformedBody, read_completion
 
-__all__ = ["Endpoint", "EndpointCounts", "Exchange", "KeepAnswer", "TokenEstimate"]
+__all__ = ["WORKER_LOST", "Endpoint", "EndpointCounts", "Exchange", "KeepAnswer", "TokenEstimate"]
 
 KeepAnswer = Callable[[bytes], None]
 """Called with the raw body of an answer before anything looks at it: the journal."""
@@ -56,6 +56,10 @@ _AFTER_SLEEP_S = 10.0
 """What was answered while this process stood still, and lies in a socket's buffer, is read within that."""
 
 _SLEPT = "slept"
+WORKER_LOST = "worker_lost"
+_NOBODYS = frozenset({_SLEPT, WORKER_LOST})
+"""Kinds of failures that say nothing of the endpoint, and are nobody's attempt."""
+
 _BROKEN = ("reset", "timeout", "connect")
 """Kinds of failures that a sleep explains; a status or a body came from the server all the same."""
 
@@ -204,9 +208,9 @@ class Endpoint:
                 self.breaker.note_rejected(str(rejected))
                 raise
             except TransientFailure as failure:
-                if failure.kind == _SLEPT:
-                    # Nobody's failure and nobody's attempt: it is sent anew.
-                    self.counts.failures[_SLEPT] += 1
+                if failure.kind in _NOBODYS:
+                    # It is sent anew.
+                    self.counts.failures[failure.kind] += 1
                     continue
                 self._note_failure(failure)
                 if self.breaker.is_probing:
@@ -333,9 +337,8 @@ class Endpoint:
         if lease is not None:
             lease.is_sent = True
         try:
-            answer = await self._exchange(body, permit.sent_at)
-            keep(answer.body)
-            completion = self._read(answer)
+            answer = await self._exchange(request, body, lease, permit.sent_at)
+            completion = self._read(answer, keep)
             self.negotiation.note_answered(request, dialect)
             self._note(request, answer, completion, permit, len(body))
             used = completion.usage.total or None
@@ -368,13 +371,17 @@ class Endpoint:
     def _tell_of_dialect(self, said: str) -> None:
         self.on_note(f"endpoint {self.name}: {said}")
 
-    async def _exchange(self, body: bytes, sent_at: float) -> HttpAnswer:
+    async def post(self, request: ChatRequest, body: bytes, lease: Lease | None) -> HttpAnswer:  # noqa: ARG002
+        """One exchange, as this endpoint carries it out: for another one, what is asked and leased is of use."""
+        return await self._client.post(body)
+
+    async def _exchange(self, request: ChatRequest, body: bytes, lease: Lease | None, sent_at: float) -> HttpAnswer:
         """One request within the deadline. A stop of the run does not cut it off: it may be paid for already."""
         failure = TransientFailure(f"no answer within {self.settings.timeout_s:g} s", kind="timeout")
         with anyio.CancelScope(shield=True, deadline=sent_at + self.settings.timeout_s) as exchange:
             self._exchanges.add(exchange)
             try:
-                return await self._client.post(body)
+                return await self.post(request, body, lease)
             except TransientFailure as broken:
                 failure = broken
             finally:
@@ -385,7 +392,9 @@ class Endpoint:
             raise TransientFailure("the connection did not outlive a sleep of the machine", kind=_SLEPT)
         raise failure
 
-    def _read(self, answer: HttpAnswer) -> Completion:
+    def _read(self, answer: HttpAnswer, keep: KeepAnswer) -> Completion:
+        if not answer.is_kept:
+            keep(answer.body)
         try:
             return read_completion(answer.body, fallback_model=self.settings.model)
         except MalformedBody as error:

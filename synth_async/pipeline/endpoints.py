@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.endpoint.simulator.process import simulator_process
 from synth_async.errors import SynthAsyncError
 
-__all__ = ["BatchExport", "open_endpoints"]
+__all__ = ["BatchExport", "Connect", "Reached", "connected_here", "open_endpoints"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,31 @@ class BatchExport:
     on_file: Callable[[Path], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """An endpoint, and the URL at which it listens: where it is embedded, that of a process that has been started."""
+
+    found: ResolvedEndpoint
+    base_url: str
+
+
+Connect = Callable[[Config, Mapping[str, Reached]], AbstractAsyncContextManager[Mapping[str, Endpoint]]]
+"""Makes the connections to endpoints, by name, and closes them when the block is left."""
+
+
+@asynccontextmanager
+async def connected_here(config: Config, reached: Mapping[str, Reached]) -> AsyncIterator[dict[str, Endpoint]]:
+    """Endpoints whose connections are this process's own."""
+    async with AsyncExitStack() as stack:
+        endpoints = {}
+        for name, one in reached.items():
+            settings = one.found.settings
+            client = OpenAIClient(name, settings, base_url=one.base_url, api_key=one.found.api_key.reveal())
+            stack.push_async_callback(client.aclose)
+            endpoints[name] = Endpoint(name, settings, client, give_up_after_s=config.give_up_after_s)
+        yield endpoints
+
+
 @asynccontextmanager
 async def open_endpoints(
     config: Config,
@@ -40,37 +65,41 @@ async def open_endpoints(
     book: BatchBook,
     *,
     export: BatchExport | None = None,
+    connect: Connect = connected_here,
 ) -> AsyncIterator[dict[str, ServingEndpoint]]:
     """The endpoints by name; connections and simulators are closed on leaving. Batches are written into `book`.
 
     With `export` they are files, for somebody else to run.
     """
     async with AsyncExitStack() as stack:
+        reached = {name: await _reached(stack, found) for name, found in resolved.items()}
+        online = await stack.enter_async_context(connect(config, reached))
         endpoints: dict[str, ServingEndpoint] = {}
         runs: list[Callable[[], Coroutine[Any, Any, None]]] = []
         for name, found in resolved.items():
-            base_url = found.base_url
-            if found.is_simulator:
-                base_url = await stack.enter_async_context(simulator_process(found.settings.simulation or Simulation()))
-            client = OpenAIClient(name, found.settings, base_url=base_url, api_key=found.api_key.reveal())
-            stack.push_async_callback(client.aclose)
-            online = Endpoint(name, found.settings, client, give_up_after_s=config.give_up_after_s)
-            endpoints[name] = online
+            endpoints[name] = online[name]
             if found.settings.mode == "batch":
                 files: BatchClient = OpenAIBatchClient(
-                    name, found.settings, base_url=base_url, api_key=found.api_key.reveal()
+                    name, found.settings, base_url=reached[name].base_url, api_key=found.api_key.reveal()
                 )
                 if export is not None:
                     quiet_s = 2 * found.settings.batch.gather_s
                     files = FolderClient(export.folder, name, quiet_s=quiet_s, on_file=export.on_file)
                 stack.push_async_callback(files.aclose)
                 batched = BatchEndpoint(
-                    online, files, book, give_up_after_s=config.give_up_after_s, address=batch_address(found)
+                    online[name], files, book, give_up_after_s=config.give_up_after_s, address=batch_address(found)
                 )
                 endpoints[name] = batched
                 runs.append(batched.run)
         await stack.enter_async_context(_beside(runs))
         yield endpoints
+
+
+async def _reached(stack: AsyncExitStack, found: ResolvedEndpoint) -> Reached:
+    if not found.is_simulator:
+        return Reached(found, found.base_url)
+    simulation = found.settings.simulation or Simulation()
+    return Reached(found, await stack.enter_async_context(simulator_process(simulation)))
 
 
 def batch_address(found: ResolvedEndpoint) -> dict[str, object]:

@@ -109,7 +109,8 @@ class JournalState:
 
     `generated` counts the tasks with an answer; `spent` holds prompt and completion tokens by endpoint, of all answers;
     `batched` holds the same of answers that came in batches, `batches` those that are not ended, by our own id;
-    `leases` are those still open, `released` is what requests without an answer took;
+    `leases` are those still open, `released` is what requests without an answer took, `answered_leases` have been seen
+    in an answer only: a worker's segment may come before the one with the lease;
     `last_samples` the last planned sample of each topic; `planned_batches` the batches of topics that were not read.
     """
 
@@ -129,6 +130,7 @@ class JournalState:
         self.answered = 0
         self.leases: dict[int, Amount] = {}
         self.batch_leases: dict[int, Amount] = {}
+        self.answered_leases: set[int] = set()
         self.released = Amount()
         self.next_lease = 0
         self.manifest: dict[str, Any] | None = None
@@ -158,7 +160,7 @@ def scan(journal: Journal, *, fingerprint: str, note_plan: NotePlan = lambda *_:
         if kind == TASK:
             _note_task(state, place, key, line, note_plan)
         elif kind.startswith("answer-"):
-            _note_answer(state, place, key, kind, line)
+            _note_answer(journal, state, place, key, kind, line)
         elif kind in (ACCEPT, REJECT):
             fields = orjson.loads(line[9:])
             state.decisions.note(
@@ -189,8 +191,11 @@ def _note_rare(state: JournalState, kind: str, line: bytes) -> None:
         state.categories = read_frame(line).fields["names"]
     elif kind == LEASE:
         fields = orjson.loads(line[9:])
-        leases = state.batch_leases if fields.get("batch") else state.leases
-        leases[fields["n"]] = Amount(fields.get("requests", 1), fields["tokens"], fields["usd"])
+        if fields["n"] in state.answered_leases:
+            state.answered_leases.discard(fields["n"])
+        else:
+            leases = state.batch_leases if fields.get("batch") else state.leases
+            leases[fields["n"]] = Amount(fields.get("requests", 1), fields["tokens"], fields["usd"])
         state.next_lease = fields["n"] + 1
     elif kind == RELEASE:
         fields = orjson.loads(line[9:])
@@ -211,7 +216,7 @@ def _note_task(state: JournalState, place: int, key: bytes, line: bytes, note_pl
     note_plan(topic["category"], fields["facets"])
 
 
-def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
+def _note_answer(journal: Journal, state: JournalState, place: int, key: bytes, kind: str, line: bytes) -> None:
     try:
         answer = read_answer(line)
     except MalformedBody:
@@ -220,11 +225,15 @@ def _note_answer(state: JournalState, place: int, key: bytes, kind: str, line: b
     sums[0] += answer.usage.prompt
     sums[1] += answer.usage.completion
     state.answered += 1
-    if answer.lease is not None:
-        state.leases.pop(answer.lease, None)
+    if answer.lease is not None and state.leases.pop(answer.lease, None) is None:
+        state.answered_leases.add(answer.lease)
     if answer.batch is not None and (batch := state.batches.get(answer.batch)) is not None:
         batch.pending.pop(line_id(key.hex(), answer.attempt), None)
-    state.generated += kind == ANSWER[Stage.GENERATE] and key not in state.answers
+    if key in state.answers:
+        if answer.attempt < journal.read(state.answers[key]).fields["attempt"]:
+            return  # of two workers, the one whose segment was begun later asked first
+    else:
+        state.generated += kind == ANSWER[Stage.GENERATE]
     state.answers.put(key, place)
 
 

@@ -20,7 +20,7 @@ from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
 from synth_async.pipeline.batch_book import JournalBook, refuse_strays
 from synth_async.pipeline.budget import Budget
-from synth_async.pipeline.endpoints import BatchExport, open_endpoints
+from synth_async.pipeline.endpoints import BatchExport, Connect, connected_here, open_endpoints
 from synth_async.pipeline.graph import Graph
 from synth_async.pipeline.journal_state import JournalState, restored_budget, scan
 from synth_async.pipeline.kept import KeptExamples
@@ -77,8 +77,8 @@ class Run:
     """A run that can be driven once. `on_progress` is told twice a second; `interrupt` may be called at any time.
 
     With `export` the requests of examples and verdicts are written to files, and the run ends with `Exported`.
-    `on_endpoints` gets the endpoints as soon as they are open, so that one can listen to their exchanges. `has_begun`
-    once the folder is ours and the config fits what is in it.
+    `on_endpoints` gets the endpoints as soon as they are open, so that one can listen to their exchanges; `connect`
+    makes their connections. `has_begun` once the folder is ours and the config fits what is in it.
     """
 
     loaded: LoadedConfig
@@ -89,6 +89,7 @@ class Run:
     on_progress: Callable[[Snapshot], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
     on_endpoints: Callable[[Mapping[str, ServingEndpoint]], None] = lambda _: None
+    connect: Connect = connected_here
     export: BatchExport | None = None
     tally: Tally = field(default_factory=Tally)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -190,7 +191,8 @@ class Run:
         try:
             refuse_strays(config, state.batches, folder=self.folder.path)
             book = JournalBook(journal, state.batches)
-            async with open_endpoints(config, self.resolved, book, export=self.export) as endpoints:
+            opened = open_endpoints(config, self.resolved, book, export=self.export, connect=self.connect)
+            async with opened as endpoints:
                 self._endpoints = endpoints
                 for name, endpoint in endpoints.items():
                     endpoint.on_note = self.on_note

@@ -19,12 +19,14 @@ from zlib import crc32
 
 import orjson
 
-__all__ = ["NO_KEY", "DamagedFrame", "Frame", "encode_frame", "fields_before", "read_frame", "scan_line"]
+__all__ = ["KEY_DIGITS", "NO_KEY", "DamagedFrame", "Frame", "encode_frame", "fields_before", "read_frame", "scan_line"]
 
 NO_KEY = "0" * 32
 """Key of frames that belong to no request, such as a segment's header."""
 
-_KEY = slice(15, 47)
+KEY_DIGITS = slice(15, 47)
+"""Where the key's hex digits stand in a line."""
+
 _KIND_START = 54
 _PREFIX = b' {"k":"'
 _HEAD = re.compile(rb'\{"k":"[0-9a-f]{32}","t":"[a-z0-9_-]+"')
@@ -80,7 +82,7 @@ def scan_line(line: bytes) -> tuple[bytes, str]:
         raise DamagedFrame("checksum does not match")
     try:
         kind = line[_KIND_START : line.index(b'"', _KIND_START)].decode("ascii")
-        return unhexlify(line[_KEY]), kind
+        return unhexlify(line[KEY_DIGITS]), kind
     except ValueError as error:
         raise DamagedFrame(str(error)) from None
 
