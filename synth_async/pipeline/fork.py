@@ -138,8 +138,8 @@ def _check_no_batch_is_open(source: RunFolder, state: JournalState) -> None:
     lines = sum(len(batch.pending) for batch in state.batches.values() if batch.file_id is not None)
     if lines:
         raise UsageError(
-            f"{source.path}: {lines:,} requests are in batches that are not ended: run it until they are, or end them with"
-            f" `synth-async cancel {source.path}`, then fork"
+            f"{source.path}: {lines:,} requests are in batches that are not ended: run it until they are, or end them"
+            f" with `synth-async cancel {source.path}`, then fork"
         )
 
 
