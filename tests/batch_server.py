@@ -35,9 +35,10 @@ class BatchServer:
     desk: BatchDesk
     base_url: str = ""
     calls: list[str] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
     kill: tuple[int, bool] | None = None
     victim: int | None = None
+    holds: bool = False
+    """Whether every batch is said to be in progress, whatever has become of it."""
 
     def created(self) -> list[dict[str, Any]]:
         """Every batch that was created, in order."""
@@ -53,6 +54,8 @@ class BatchServer:
         if is_turn and self.kill is not None and not self.kill[1]:
             return self._strike()
         answer: web.StreamResponse = await reply(request)
+        if self.holds and request.path.startswith("/v1/batches/") and isinstance(answer, web.Response):
+            answer.body = orjson.dumps({**orjson.loads(answer.text or ""), "status": "in_progress"})
         return self._strike() if is_turn else answer
 
     def _strike(self) -> web.Response:
