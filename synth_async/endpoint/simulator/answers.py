@@ -12,11 +12,23 @@ import orjson
 
 from synth_async.config.models import Simulation
 from synth_async.endpoint.simulator.chat import ChatBody
+from synth_async.endpoint.simulator.comparing import choice_between
 from synth_async.endpoint.simulator.dialogue import Exchange, write_dialogue
 from synth_async.endpoint.simulator.draws import pick
 from synth_async.endpoint.simulator.faults import ContentFault, content_fault
 from synth_async.endpoint.simulator.lexicon import draw_facts, lexicon_for, subject_of
-from synth_async.endpoint.simulator.prompts import ExamplePrompt, Prompt, TopicsPrompt, VerdictPrompt, read_prompt
+from synth_async.endpoint.simulator.prompts import (
+    ComparisonPrompt,
+    ExamplePrompt,
+    OtherPrompt,
+    Prompt,
+    ReplyPrompt,
+    RevisionPrompt,
+    TopicsPrompt,
+    VerdictPrompt,
+    read_prompt,
+)
+from synth_async.endpoint.simulator.rewriting import reply_to, rewritten
 from synth_async.endpoint.simulator.schemas import conform
 from synth_async.endpoint.simulator.scoring import verdict_on
 from synth_async.endpoint.simulator.seeds import write_topics
@@ -31,6 +43,10 @@ _SAMPLE_STEP = 1_000_003
 """Keeps the samples of a body apart from its choices, which are numbered from 0."""
 
 _FENCED_SHARE = 0.2  # of the JSON answers to requests that did not set a response format
+
+
+_IN_JSON = ExamplePrompt | RevisionPrompt | VerdictPrompt | ComparisonPrompt
+"""Prompts that are answered in JSON whatever the response format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +106,32 @@ def _content(rng: random.Random, chat: ChatBody, simulation: Simulation) -> tupl
     prompt = read_prompt(chat.messages)
     if chat.schema is not None:
         return orjson.dumps(conform(_as_object(rng, simulation, prompt), chat.schema, rng)).decode(), True
-    if chat.response_format == "json_object" or isinstance(prompt, ExamplePrompt | VerdictPrompt):
+    if chat.response_format == "json_object" or isinstance(prompt, _IN_JSON):
         text = _dump(_as_object(rng, simulation, prompt))
         if chat.response_format == "text" and rng.random() < _FENCED_SHARE:
             text = f"```json\n{text}\n```"
         return text, True
     if isinstance(prompt, TopicsPrompt):
         return "\n".join(_topics(rng, simulation, prompt)), False
-    return _small_talk(rng, prompt.text), False
+    return _plain_text(rng, simulation, prompt), False
 
 
 def _as_object(rng: random.Random, simulation: Simulation, prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, VerdictPrompt):
         return verdict_on(prompt)
+    if isinstance(prompt, ComparisonPrompt):
+        return choice_between(prompt)
     if isinstance(prompt, TopicsPrompt):
         return {"topics": _topics(rng, simulation, prompt)}
     if isinstance(prompt, ExamplePrompt):
         return _as_example(write_dialogue(rng, simulation, prompt), prompt)
-    return {"answer": _small_talk(rng, prompt.text)}
+    if isinstance(prompt, RevisionPrompt):
+        return _as_example(rewritten(rng, simulation, prompt), prompt.example)
+    return {"answer": _plain_text(rng, simulation, prompt)}
+
+
+def _plain_text(rng: random.Random, simulation: Simulation, prompt: ReplyPrompt | OtherPrompt) -> str:
+    return reply_to(rng, simulation, prompt) if isinstance(prompt, ReplyPrompt) else _small_talk(rng, prompt.text)
 
 
 def _topics(rng: random.Random, simulation: Simulation, prompt: TopicsPrompt) -> list[str]:

@@ -31,7 +31,16 @@ from synth_async.endpoint.simulator.prompts import ExamplePrompt
 from synth_async.endpoint.simulator.seeds import write_topic
 from synth_async.endpoint.simulator.weakness import vague_question, weak_reply
 
-__all__ = ["POOL", "Exchange", "favourite_tone", "tone_of_value", "write_dialogue"]
+__all__ = [
+    "POOL",
+    "Exchange",
+    "favourite_tone",
+    "in_habitual_tone",
+    "tone_of_value",
+    "write_dialogue",
+    "write_good_exchange",
+    "write_reply",
+]
 
 POOL = 16
 """Conversations per seed, domain and length that near-duplicates come from; the first use of each is none."""
@@ -84,8 +93,7 @@ class _Scene:
 def write_dialogue(rng: random.Random, simulation: Simulation, prompt: ExamplePrompt) -> list[Exchange]:
     """The conversation that a prompt asks for; the shares of the simulation decide what becomes of it."""
     draw = rng.random()
-    if simulation.favourite_share and rng.random() < simulation.favourite_share:
-        prompt = _in_tone(prompt, favourite_tone(simulation.seed))
+    prompt = in_habitual_tone(rng, simulation, prompt)
     weak_end = simulation.weak_share
     duplicate_end = weak_end + simulation.duplicate_share
     placeholder_end = duplicate_end + simulation.placeholder_share
@@ -99,6 +107,29 @@ def write_dialogue(rng: random.Random, simulation: Simulation, prompt: ExamplePr
     elif draw < placeholder_end + simulation.pii_share:
         exchanges[0] = with_personal_data(rng, exchanges[0])
     return exchanges
+
+
+def write_good_exchange(rng: random.Random, prompt: ExamplePrompt, *, follows: bool) -> Exchange:
+    """One exchange that a prompt asks for, without a weakness; one that follows others goes on from them."""
+    scene = _scene(rng, prompt)
+    if follows:
+        return Exchange(_follow_up(rng, scene), _follow_up_reply(rng, scene))
+    return Exchange(_question(rng, scene, _persona(prompt)), _reply(rng, scene))
+
+
+def write_reply(rng: random.Random, topic: str, tone: str | None, *, weak: bool, follows: bool) -> str:
+    """A reply alone, to somebody who writes about a topic in a tone."""
+    scene = _scene(rng, ExamplePrompt(topic, "", (("tone", tone),) if tone else ()))
+    if weak:
+        return weak_reply(rng, scene.field, scene.slots)
+    return _follow_up_reply(rng, scene) if follows else _reply(rng, scene)
+
+
+def in_habitual_tone(rng: random.Random, simulation: Simulation, prompt: ExamplePrompt) -> ExamplePrompt:
+    """The prompt, or by `favourite_share` one for the favourite tone whatever was asked."""
+    if simulation.favourite_share and rng.random() < simulation.favourite_share:
+        return _in_tone(prompt, favourite_tone(simulation.seed))
+    return prompt
 
 
 def favourite_tone(seed: int) -> str:
@@ -133,7 +164,7 @@ def _edit(text: str, edits: list[tuple[str, str]]) -> str:
 
 def _dialogue(rng: random.Random, prompt: ExamplePrompt, *, weak: bool) -> list[Exchange]:
     scene = _scene(rng, prompt)
-    persona = next((value for name, value in prompt.facets if name.startswith(_PERSONA_FACETS)), "")
+    persona = _persona(prompt)
     if weak:
         user = vague_question(rng, scene.slots) if rng.random() < 0.3 else _question(rng, scene, persona)
         exchanges = [Exchange(user, weak_reply(rng, scene.field, scene.slots))]
@@ -145,6 +176,10 @@ def _dialogue(rng: random.Random, prompt: ExamplePrompt, *, weak: bool) -> list[
             Exchange(asked, weak_reply(rng, scene.field, scene.slots) if weak else _follow_up_reply(rng, scene))
         )
     return exchanges
+
+
+def _persona(prompt: ExamplePrompt) -> str:
+    return next((value for name, value in prompt.facets if name.startswith(_PERSONA_FACETS)), "")
 
 
 def _scene(rng: random.Random, prompt: ExamplePrompt) -> _Scene:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from synth_async.endpoint.simulator.dialogue import tone_of_value
 from synth_async.endpoint.simulator.phrases import ASKS, CLOSINGS, OPENINGS, TONES
 
-__all__ = ["labels_of_text"]
+__all__ = ["labels_of_text", "tone_in"]
 
 _SLOT = re.compile(r"\{\w+\}")
 _WORD = re.compile(r"[a-z]{3,}")
@@ -33,7 +33,7 @@ def labels_of_text(axes: Sequence[tuple[str, tuple[str, ...]]], user: str, assis
 def _label(axis: str, values: tuple[str, ...], user: str, assistant: str) -> str:
     tones = _tones(values)
     if tones is not None:
-        tone = _tone_in(user)
+        tone = tone_in(user)
         if tone in tones:
             return tones[tone]
     else:
@@ -64,8 +64,8 @@ def _phrases() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _tone_in(user: str) -> str | None:
-    """The tone whose phrases make up most of a question."""
+def tone_in(user: str) -> str | None:
+    """The tone whose phrases make up most of a question, given in lower case; None where it has none of them."""
     found = dict.fromkeys(TONES, 0)
     for tone, phrase in _phrases():
         if phrase in user:

@@ -1,4 +1,4 @@
-"""What the messages ask for: topics, one example, a verdict, or anything else.
+"""What the messages ask for: topics, an example, the same again but better, a reply, a verdict, or anything else.
 
 Users write their own templates, so this goes by the words that such prompts cannot do without, and not by ours.
 """
@@ -9,9 +9,27 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from synth_async.endpoint.simulator.further_prompts import (
+    ComparisonPrompt,
+    ReplyPrompt,
+    Said,
+    conversation_to_rewrite,
+    read_comparison_prompt,
+    read_reply_prompt,
+)
 from synth_async.endpoint.simulator.verdict_prompt import VerdictPrompt, read_verdict_prompt
 
-__all__ = ["ExamplePrompt", "OtherPrompt", "Prompt", "TopicsPrompt", "VerdictPrompt", "read_prompt"]
+__all__ = [
+    "ComparisonPrompt",
+    "ExamplePrompt",
+    "OtherPrompt",
+    "Prompt",
+    "ReplyPrompt",
+    "RevisionPrompt",
+    "TopicsPrompt",
+    "VerdictPrompt",
+    "read_prompt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +54,25 @@ class ExamplePrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionPrompt:
+    """Asks for a conversation to be written again; `example` is what the prompt says about it."""
+
+    example: ExamplePrompt
+    turns: Said
+
+
+@dataclass(frozen=True, slots=True)
 class OtherPrompt:
     """Asks for something else; `text` is the last message of the user."""
 
     text: str
 
 
-Prompt = TopicsPrompt | ExamplePrompt | VerdictPrompt | OtherPrompt
+Prompt = TopicsPrompt | ExamplePrompt | RevisionPrompt | ReplyPrompt | VerdictPrompt | ComparisonPrompt | OtherPrompt
 
-_ENCLOSED = re.compile(r"<(instructions|document|context|system_prompt|policy|examples)>\n.*?\n</\1>", re.DOTALL)
+_ENCLOSED = re.compile(
+    r"<(instructions|document|context|system_prompt|policy|examples|conversation)>\n.*?\n</\1>", re.DOTALL
+)
 _COUNTED = re.compile(
     r"\b(\d{1,4})\b(?:[ \t]+[\w',-]+){0,7}?[ \t]+"
     r"(?:topics?|scenarios?|situations?|ideas|themes|seeds|subjects|questions)\b",
@@ -91,8 +119,14 @@ _KEY_PAIRS = (
 
 def read_prompt(messages: Sequence[tuple[str, str]]) -> Prompt:
     """What the messages (pairs of role and text) ask for."""
+    reply = read_reply_prompt(messages)
+    if reply is not None:
+        return reply
     text = messages[0][1] if len(messages) == 1 else "\n".join(text for _, text in messages)
-    verdict = read_verdict_prompt(text)
+    turns = conversation_to_rewrite(text)
+    if turns is not None:
+        return RevisionPrompt(_example_prompt(_ENCLOSED.sub("", text)), turns)
+    verdict = read_comparison_prompt(text) or read_verdict_prompt(text)
     if verdict is not None:
         return verdict
     own = _ENCLOSED.sub("", text) if "</" in text else text

@@ -205,6 +205,11 @@ def verdict_on(prompt: VerdictPrompt) -> dict[str, Any]:
     return {"scores": scores, **labels, "reason": reason}
 
 
+def points_off(user: str, assistant: str) -> float:
+    """Points that a reply loses over all four aspects for the defects that can be seen; 0 for none."""
+    return sum(sum(_POINTS[defect.kind]) * defect.times for defect in _defects(user.lower(), assistant.lower()))
+
+
 def _score(aspect: int | None, defects: list[_Defect], whim: int) -> int:
     off = sum(
         (sum(_POINTS[found.kind]) / 4 if aspect is None else _POINTS[found.kind][aspect]) * found.times
