@@ -2,10 +2,11 @@
 
 An axis is `category` or a facet; its wishes are the shares of its values. What counts is the accepted examples: by the
 value that was asked for, or by the one that the judge observed where it labels the axis. A value is *open* while the
-accepted ones, and those that the tasks under way will probably bring, are short of its share: the planner draws open
-values only. An example of a value that has more than its share and some slack does not get in (`over_share`); it is
-kept for a higher target. The slack is small enough that every value ends within the tolerance: k values, each at most
-tolerance / k above its wish, leave none further than the tolerance below it.
+accepted ones, those that the tasks under way will probably bring, and those that come by the way are short of its
+share: the planner draws open values only. By the way come those that a model writes although another value was asked
+for; what it writes anyway is asked for less. An example does not get in (`over_share`), and is kept for a higher
+target, where its value would end further than the tolerance above its share, or where the examples that are left to
+accept would no longer do for all other values to end within the tolerance below theirs.
 
 A value that the model does not deliver must not hold the run up: after 200 tasks that asked for it and brought next to
 nothing it is given up, its share goes to the others, and the report says so.
@@ -14,7 +15,7 @@ nothing it is given up, its share goes to the others, and the report says so.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ PATIENCE = 200
 _ENOUGH_TRIED = 20
 _GIVE_UP_SHARE = 0.02
 _LEAST_SLACK = 2
+_ROUNDING = 1e-9
 _PRIOR = 10
 """Tasks at the general yield that a value's own yield starts from."""
 
@@ -56,17 +58,24 @@ class _Value:
     accepted: int = 0
     outstanding: int = 0
     given_up: bool = False
+    decided: int = 0
+    brought: Counter[str] = field(default_factory=Counter)
+    """Other values that tasks which asked for this one brought accepted examples of."""
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=PATIENCE))
     """Of the last tasks that asked for the value, which brought an accepted example of it."""
     recent_got: int = 0
 
+    def own_yield(self, general_yield: float) -> float:
+        """Share of the tasks asking for the value that bring it, as far as that is known."""
+        return (self.recent_got + _PRIOR * general_yield) / (len(self.recent) + _PRIOR)
+
     def expected(self, general_yield: float) -> float:
-        """What the tasks under way will probably bring, at the value's own yield as far as that is known."""
-        own = (self.recent_got + _PRIOR * general_yield) / (len(self.recent) + _PRIOR)
-        return self.outstanding * own
+        """What the tasks under way that ask for the value will probably bring."""
+        return self.outstanding * self.own_yield(general_yield)
 
     def note_asked(self, *, got: bool) -> None:
         """A task that asked for the value was decided."""
+        self.decided += 1
         if len(self.recent) == PATIENCE:
             self.recent_got -= self.recent[0]
         self.recent.append(got)
@@ -78,6 +87,7 @@ class Coverage:
 
     def __init__(self, config: Config) -> None:
         self._target = config.target
+        self._accepted = 0
         self._tolerance = config.coverage.tolerance if config.coverage else 0.0
         self._axes: dict[str, dict[str, _Value]] = {}
         self._holds_categories = config.coverage is not None and config.coverage.includes(CATEGORY)
@@ -116,13 +126,17 @@ class Coverage:
     def note_decided(self, asked: Labels, observed: Labels, *, accepted: bool) -> None:
         """A task was decided; `observed` are the judge's labels, which count in place of what was asked for."""
         counted = self.counted(asked, observed)
+        self._accepted += accepted
         for axis, values in self._axes.items():
-            got = values.get(counted.get(axis) or "")
+            name = counted.get(axis) or ""
+            got = values.get(name)
             if accepted and got is not None:
                 got.accepted += 1
             wanted = values.get(asked.get(axis) or "")
             if wanted is not None:
                 wanted.note_asked(got=accepted and wanted is got)
+                if accepted and got is not None and wanted is not got:
+                    wanted.brought[name] += 1
                 self._give_up_if_hopeless(axis, wanted)
 
     def counted(self, asked: Labels, observed: Labels) -> dict[str, str | None]:
@@ -148,11 +162,13 @@ class Coverage:
         if values is None:
             return None
         scale = self._scale(values)
-        return frozenset(
-            name
+        short = {
+            name: value.wish * scale * self._target - value.accepted - value.expected(general_yield)
             for name, value in values.items()
-            if not value.given_up and value.accepted + value.expected(general_yield) < value.wish * scale * self._target
-        )
+            if not value.given_up
+        }
+        by_the_way = _by_the_way(values, short, general_yield)
+        return frozenset(name for name, missing in short.items() if missing - by_the_way[name] > _ROUNDING)
 
     def wanted(self, general_yield: float) -> dict[str, frozenset[str]]:
         """The open values of every axis that has wishes."""
@@ -180,7 +196,7 @@ class Coverage:
         """Why an example of these labels would go beyond what its values may have, or None."""
         for axis, values in self._axes.items():
             name = counted.get(axis) or ""
-            if (value := values.get(name)) is not None and value.accepted >= self._most(values, value):
+            if (value := values.get(name)) is not None and not self._has_room(values, value):
                 detail = f"{axis} {name} has {value.accepted} examples, its share is {value.wish:.1%}"
                 return Drop(Stage.TARGET, DropReason.OVER_SHARE, detail)
         return None
@@ -193,9 +209,27 @@ class Coverage:
             for name, value in values.items()
         ]
 
-    def _most(self, values: Mapping[str, _Value], value: _Value) -> int:
-        slack = max(_LEAST_SLACK, math.floor(self._tolerance * self._target / len(values)))
-        return math.ceil(value.wish * self._scale(values) * self._target) + slack
+    def _has_room(self, values: Mapping[str, _Value], value: _Value) -> bool:
+        """Whether one more example of a value leaves it, and all others, within the tolerance at the end."""
+        scale = self._scale(values)
+        if value.accepted >= self._most(value, scale):
+            return False
+        owed = sum(
+            max(0, self._least(other, scale) - other.accepted) for other in values.values() if other is not value
+        )
+        is_owed = value.accepted < self._least(value, scale)
+        return is_owed or self._target - self._accepted - 1 >= owed
+
+    def _most(self, value: _Value, scale: float) -> int:
+        wished = value.wish * scale * self._target
+        return max(math.ceil(wished - _ROUNDING) + _LEAST_SLACK, math.floor(wished + self._tolerance * self._target))
+
+    def _least(self, value: _Value, scale: float) -> int:
+        if value.given_up:
+            return 0
+        wished = value.wish * scale * self._target
+        least = min(math.floor(wished + _ROUNDING) - _LEAST_SLACK, math.ceil(wished - self._tolerance * self._target))
+        return max(0, least)
 
     def _scale(self, values: Mapping[str, _Value]) -> float:
         """What the wishes of the others grow by when values were given up."""
@@ -209,3 +243,14 @@ class Coverage:
     def _values(self, labels: Labels) -> list[_Value]:
         found = (values.get(labels.get(axis) or "") for axis, values in self._axes.items())
         return [value for value in found if value is not None]
+
+
+def _by_the_way(values: Mapping[str, _Value], short: Mapping[str, float], general_yield: float) -> Mapping[str, float]:
+    """Examples of each value that come from tasks asking for others: those under way, and those others still need."""
+    coming: dict[str, float] = dict.fromkeys(values, 0.0)
+    for name, value in values.items():
+        if value.brought:
+            tasks = value.outstanding + max(0.0, short.get(name, 0.0)) / value.own_yield(general_yield)
+            for other, count in value.brought.items():
+                coming[other] += tasks * count / (value.decided + _PRIOR)
+    return coming
