@@ -4,13 +4,17 @@
 
 The model has one tone and one theme about five times as likely as any other; of its examples 15 % are near-duplicates,
 10 % have a placeholder, 5 % personal data, 20 % are weak; 10 % of all its answers are refusals, verdicts among them.
-Two runs of the same size: *before* asks for neither facets nor categories and holds nothing to shares, *after* does
-all of it and counts by the judge's labels. Both pass the same filters, judge and dedup.
+Four runs of the same size: *before* asks for neither facets nor categories and holds nothing to shares, *after* does
+all of it and counts by the judge's labels; *revised* is *after* with `revise: 1`, *wide* sends back whatever is at most
+three points below `min_score`, as most of what this endpoint writes badly is. All pass the same filters, judge and
+dedup.
 
     off by            furthest that a value ended from its wished share, in points of 100
     planted left      placeholders, personal data and refusals in the dataset, found by patterns of their own
     requests/accepted all requests that were answered by accepted examples; without screening it is computed: each
                       example that screening dropped would have had a verdict, at the mean requests of a verdict
+    tokens/accepted   prompt and completion tokens of all answers by accepted examples
+    revised           sent back and accepted; accepted examples per 1,000 tokens, with revision and without it
     distinct-2 ...    of the user turns; by synth_async.stages.diversity. Tones and categories of both runs are told by
                       the embedded judge's own reading of the text, whatever was asked for
 """
@@ -57,6 +61,8 @@ _SECTIONS: dict[str, dict[str, Any]] = {
         "judge": {"labels": ["tone", "category"]},
     },
 }
+_SECTIONS["revised"] = {**_SECTIONS["after"], "revise": 1}
+_SECTIONS["wide"] = {**_SECTIONS["after"], "revise": {"band": 3}}
 _PLANTED = {
     "placeholder": re.compile(r"\[(?:insert|your)|\{\{|XXX|lorem ipsum", re.IGNORECASE),
     "personal data": re.compile(r"@\w+\.net|\+1 \d{3}-\d{3}-\d{4}|\b(?:\d{4} ){3}\d{4}\b|\bDE\d{20}\b"),
@@ -91,6 +97,8 @@ def run(sections: dict[str, Any], target: int) -> dict[str, Any]:
     return {
         **_spread(driven.metrics, accepted),
         **_cost(sent, accepted, rejected),
+        "tokens_per_accepted": round(sum(driven.metrics["tokens"].values()) / len(accepted)),
+        "revised": driven.metrics.get("revised", {}),
         **_variety(accepted),
         "rejected": dict(Counter(line["reason"] for line in rejected).most_common()),
     }
@@ -143,21 +151,22 @@ def _variety(accepted: list[dict[str, Any]]) -> dict[str, Any]:
 
 _ROWS = (
     *("accepted", "off_by_points", "planted_left", "requests_per_accepted", "without_screening", "requests"),
+    *("tokens_per_accepted", "revised"),
     *("distinct_2", "compression_ratio", "top_opener_share", "tone_entropy_bits", "category_entropy_bits"),
     *("tones", "categories", "rejected"),
 )
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """Both runs side by side, figures first, then what they are made of."""
-    lines = [f"{'':24} {'before':>12} {'after':>12}"]
+    """The runs side by side, figures first, then what they are made of."""
+    lines = [f"{'':24}" + "".join(f" {when:>12}" for when in found)]
     for name in _ROWS:
-        before, after = (found[when][name] for when in ("before", "after"))
-        if isinstance(before, dict):
-            lines += [f"{name} {when}: {json.dumps(found[when][name])}" for when in ("before", "after")]
+        values = {when: run[name] for when, run in found.items()}
+        if any(isinstance(value, dict) for value in values.values()):
+            lines += [f"{name} {when}: {json.dumps(value)}" for when, value in values.items()]
         else:
-            lines.append(f"{name:24} {'-' if before is None else before:>12} {'-' if after is None else after:>12}")
-    lines.append("shares: " + json.dumps(found["after"]["coverage"]))
+            lines.append(f"{name:24}" + "".join(f" {'-' if value is None else value:>12}" for value in values.values()))
+    lines += [f"shares {when}: {json.dumps(run['coverage'])}" for when, run in found.items() if when != "before"]
     return "\n".join(lines)
 
 
@@ -165,9 +174,11 @@ def main() -> None:
     """Run the benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--target", type=int, default=2000, help="accepted examples of each run")
+    options.add_argument("--only", choices=_SECTIONS, help="one of the runs alone")
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
-    found = {when: run(sections, chosen.target) for when, sections in _SECTIONS.items()}
+    wanted = [chosen.only] if chosen.only else list(_SECTIONS)
+    found = {when: run(_SECTIONS[when], chosen.target) for when in wanted}
     print(json.dumps(found) if chosen.json else table(found))
 
 
