@@ -1,6 +1,8 @@
 """What flows through a run, in the order in which it comes to exist.
 
     Topic -> Task -> Completion -> Example -> Verdict -> Outcome (accepted, or a Drop with its reason)
+                                      ^          |
+                                      └ Revision ┘ , or a Preference between several replies
 
 All records are frozen. Keys are 32 hex digits (blake2b, 128 bits); an example's `id` is the first 16 of its task's key.
 """
@@ -22,7 +24,9 @@ __all__ = [
     "Example",
     "Message",
     "PiiKind",
+    "Preference",
     "ResponseFormat",
+    "Revision",
     "Stage",
     "Task",
     "Topic",
@@ -39,6 +43,8 @@ class Stage(StrEnum):
     FILTER = "filter"
     SCREEN = "screen"
     JUDGE = "judge"
+    REVISE = "revise"
+    REPLY = "reply"
     DEDUP = "dedup"
     TARGET = "target"
 
@@ -148,33 +154,6 @@ PiiKind = Literal["email", "phone", "card", "iban", "ip", "national_id"]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A training example on its way: the conversation without the system message, and where it came from.
-
-    `redacted` counts the marks that stand in the place of personal data, by its kind.
-    """
-
-    task: Task
-    messages: tuple[Message, ...]
-    model: str
-    redacted: Mapping[PiiKind, int] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return self.task.id
-
-    @property
-    def user(self) -> str:
-        """All user turns, joined by a newline."""
-        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
-
-    @property
-    def assistant(self) -> str:
-        """All assistant turns, joined by a newline."""
-        return "\n".join(message["content"] for message in self.messages if message["role"] == "assistant")
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """A judge's scores (1-5) per criterion, their weighted mean, and its one-line reason.
 
@@ -193,6 +172,65 @@ class Verdict:
     """Highest minus lowest score of each criterion, where several verdicts were asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What an example was before it was sent back with the judge's reason.
+
+    `draft` is the verdict that it was sent back with. `key` names the answer that the example is read from now; None:
+    that answer was of no use, and the example is the draft still. `tokens`: what all of that took.
+    """
+
+    key: str | None
+    draft: Verdict
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The reply that an example's last one was preferred to.
+
+    `chosen_key` and `rejected_key` name the answers that the two were read from. Where scores told, `verdict` has those
+    of the rejected one and `margin` how far it was below; where they were compared, neither is there.
+    """
+
+    chosen_key: str
+    rejected_key: str
+    reply: str
+    model: str
+    verdict: Verdict | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A training example on its way: the conversation without the system message, and where it came from.
+
+    `redacted` counts the marks that stand in the place of personal data, by its kind. `revision` and `preference` are
+    there where the one was asked for or the other decided.
+    """
+
+    task: Task
+    messages: tuple[Message, ...]
+    model: str
+    redacted: Mapping[PiiKind, int] = field(default_factory=dict)
+    revision: Revision | None = None
+    preference: Preference | None = None
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    @property
+    def user(self) -> str:
+        """All user turns, joined by a newline."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+
+    @property
+    def assistant(self) -> str:
+        """All assistant turns, joined by a newline."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "assistant")
+
+
 class DropReason(StrEnum):
     """Why something was dropped. Filters add their own names; these belong to the flow itself."""
 
@@ -205,6 +243,7 @@ class DropReason(StrEnum):
     WRONG_TYPE = "wrong_type"
     REQUEST_REJECTED = "request_rejected"
     NO_VERDICT = "no_verdict"
+    NO_MARGIN = "no_margin"
     LOW_SCORE = "low_score"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"

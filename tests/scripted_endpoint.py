@@ -30,7 +30,7 @@ from synth_async.config import load_config, resolve_endpoint
 from synth_async.pipeline.run import Run, RunOptions
 from synth_async.store.run_folder import RunFolder
 
-Kind = Literal["topics", "generate", "judge"]
+Kind = Literal["topics", "generate", "judge", "revise", "reply", "compare"]
 _NONCE = re.compile(rb"(EXAMPLE )[0-9a-f]{16}")
 _ANSWER_ID = re.compile(rb'"id":"chatcmpl-([0-9a-f]{32})"')
 _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
@@ -40,7 +40,7 @@ _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "ae
 class Asked:
     """A request: its kind, the name of its body, the text that was sent last, and which time it was asked (from 1).
 
-    `response_format` is the type that was asked for, `text` where there was none.
+    `response_format` is the type that was asked for, `text` where there was none; `model` the one that was named.
     """
 
     kind: Kind
@@ -48,6 +48,7 @@ class Asked:
     text: str
     time: int
     response_format: str
+    model: str = "scripted"
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,21 @@ def scores(value: object) -> str:
     return orjson.dumps({"scores": {"quality": value}, "reason": "as scripted"}).decode()
 
 
+def choice(winner: object) -> str:
+    """A verdict on two replies."""
+    return orjson.dumps({"winner": winner, "reason": "as scripted"}).decode()
+
+
 def usual_reply(asked: Asked) -> Reply:
-    """25 new topics, a good example, a score of 5."""
+    """25 new topics, a good example (also as a revision), another reply, a score of 5, a tie."""
     if asked.kind == "topics":
         # Batches that are told nothing yet differ in nothing but their number, which a server does not see.
         return Reply("\n".join(words(f"{asked.name}{asked.time}/{line}", 8) for line in range(25)))
-    return Reply(good_example(asked.name) if asked.kind == "generate" else scores(5))
+    if asked.kind == "reply":
+        return Reply(f"{words(asked.name + 'a', 40)}.")
+    if asked.kind == "compare":
+        return Reply(choice("tie"))
+    return Reply(scores(5) if asked.kind == "judge" else good_example(asked.name))
 
 
 @dataclass
@@ -126,7 +136,7 @@ class ScriptedEndpoint:
         self._times[name] += 1
         kind, text = _kind(body["messages"]), body["messages"][-1]["content"]
         wanted = body.get("response_format", {"type": "text"})["type"]
-        asked = Asked(kind, name, text, self._times[name], wanted)
+        asked = Asked(kind, name, text, self._times[name], wanted, body["model"])
         self.asked.append(asked)
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
@@ -151,7 +161,7 @@ class ScriptedEndpoint:
             self.answered.append((asked.name, time.monotonic()))
         completion = {
             "id": f"chatcmpl-{asked.name}",
-            "model": "scripted",
+            "model": asked.model,
             "choices": [{"message": {"role": "assistant", "content": reply.content}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 10, "completion_tokens": 5},
         }
@@ -161,7 +171,14 @@ class ScriptedEndpoint:
 def _kind(messages: list[dict[str, str]]) -> Kind:
     if len(messages) == 1:
         return "topics"
-    return "judge" if messages[1]["content"].startswith("Score the example") else "generate"
+    if "Reply to the user's last message" in messages[0]["content"]:
+        return "reply"
+    asked = messages[1]["content"]
+    if "Rewrite the conversation below" in asked:
+        return "revise"
+    if asked.startswith("Compare the two replies"):
+        return "compare"
+    return "judge" if asked.startswith("Score the example") else "generate"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.records import Drop, DropReason, Stage
+from synth_async.records import Drop, DropReason, Example, Preference, Revision, Stage, Task, Topic, Verdict
 from synth_async.report.metrics import FUNNEL, Tally
 
 _STEPS = {
@@ -80,3 +80,41 @@ def test_metrics_hold_the_whole_life_of_a_run() -> None:
         "target": 1,
     }
     assert orjson.loads(orjson.dumps(found)) == found
+
+
+_DRAFT = Verdict({"quality": 3.5}, 3.5, "vague", "m")
+
+
+def _made(revision: Revision | None = None, preference: Preference | None = None) -> Example:
+    return Example(Task("0" * 32, Topic(0, "t"), 0, ()), (), "m", revision=revision, preference=preference)
+
+
+def test_revisions_are_held_against_the_run_without_them() -> None:
+    """Two of three revisions of 100 tokens accepted, of 10 examples and 2,300 tokens: 4.35 against 4 per 1,000.
+
+    A run in which nothing was revised says nothing of it.
+    """
+    tally = Tally(accepted=10, prompt_tokens=2000, completion_tokens=300)
+    assert "revised" not in tally.as_json(attempts=0, http_429=0, elapsed_s=0, more={})
+    for accepted in (True, True, False):
+        tally.note_made(_made(Revision("1" * 32, _DRAFT, 100)), accepted=accepted)
+    tally.note_made(_made(), accepted=True)
+    assert tally.as_json(attempts=0, http_429=0, elapsed_s=0, more={})["revised"] == {
+        "asked": 3,
+        "accepted": 2,
+        "tokens": 300,
+        "accepted_per_1k_tokens": 4.3478,
+        "accepted_per_1k_tokens_without": 4.0,
+    }
+
+
+def test_pairs_are_counted_with_their_mean_margin() -> None:
+    """Only accepted ones; where replies were compared there is no margin to speak of."""
+    tally = Tally()
+    for margin, accepted in ((1.0, True), (2.0, True), (4.0, False)):
+        tally.note_made(_made(None, Preference("a", "b", "no", "w", _DRAFT, margin)), accepted=accepted)
+    assert tally.as_json(attempts=0, http_429=0, elapsed_s=0, more={})["preference"] == {"pairs": 2, "mean_margin": 1.5}
+    compared = Tally()
+    compared.note_made(_made(None, Preference("a", "b", "no", "w")), accepted=True)
+    found = compared.as_json(attempts=0, http_429=0, elapsed_s=0, more={})["preference"]
+    assert found == {"pairs": 1, "mean_margin": None}

@@ -7,9 +7,11 @@ import orjson
 import pytest
 from small_config import small_config
 
+from synth_async.config.models import Judge
 from synth_async.records import Completion, Drop, Example, Message, Task, Topic, Usage, Verdict
-from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
+from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected, Settled
 from synth_async.stages.generation import plan_task
+from synth_async.stages.judging import low_score
 from synth_async.stages.lines import dataset_line, rejects_line
 from synth_async.stages.planner import Planner
 
@@ -48,6 +50,10 @@ def _planner(*, is_met: bool = False) -> Planner:
     return planner
 
 
+def _settled(candidate: Candidate, verdict: Verdict) -> Settled:
+    return Settled(candidate, verdict, low_score(Judge(), verdict))
+
+
 def _verdict(score: float) -> Verdict:
     return Verdict({"helpfulness": score}, score, "why", "m")
 
@@ -83,12 +89,12 @@ def test_a_repeat_of_what_was_accepted_meanwhile_is_dropped_after_the_judge() ->
     first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
     assert isinstance(first, Candidate)
     assert isinstance(second, Candidate)
-    assert curation.admit(first, _verdict(5), _planner()) is None
+    assert curation.admit(_settled(first, _verdict(5)), _planner()) is None
     curation.accept(first.example, first.sketch)
-    drop = curation.admit(second, _verdict(5), _planner())
+    drop = curation.admit(_settled(second, _verdict(5)), _planner())
     assert isinstance(drop, Drop)
     assert (drop.stage, drop.reason) == ("dedup", "exact_duplicate")
-    low = curation.admit(second, _verdict(1), _planner())
+    low = curation.admit(_settled(second, _verdict(1)), _planner())
     assert isinstance(low, Drop)
     assert low.reason == "low_score"
 
@@ -99,10 +105,10 @@ def test_what_is_good_enough_after_the_target_is_met_is_kept_for_a_higher_one() 
     first, second = (curation.examine(_task(number), _completion()) for number in (0, 1))
     assert isinstance(first, Candidate)
     assert isinstance(second, Candidate)
-    assert curation.admit(first, _verdict(5), _planner(is_met=True)) == OVER_TARGET
-    weak = curation.admit(first, _verdict(1), _planner(is_met=True))
+    assert curation.admit(_settled(first, _verdict(5)), _planner(is_met=True)) == OVER_TARGET
+    weak = curation.admit(_settled(first, _verdict(1)), _planner(is_met=True))
     curation.accept(first.example, first.sketch)
-    repeated = curation.admit(second, _verdict(5), _planner(is_met=True))
+    repeated = curation.admit(_settled(second, _verdict(5)), _planner(is_met=True))
     assert [drop.reason for drop in (weak, repeated) if drop is not None] == ["low_score", "exact_duplicate"]
 
 
@@ -115,13 +121,29 @@ def test_a_value_with_its_share_waits_for_a_higher_target() -> None:
     assert isinstance(candidate, Candidate)
     calm, angry = (replace(_verdict(5), labels={"tone": tone}) for tone in ("calm", "angry"))
     for _ in range(10 + 2):
-        assert curation.admit(candidate, calm, planner) is None
+        assert curation.admit(_settled(candidate, calm), planner) is None
         planner.note_decided(task, calm.labels, accepted=True, live=False)
-    drop = curation.admit(candidate, calm, planner)
+    drop = curation.admit(_settled(candidate, calm), planner)
     assert drop is not None
     assert drop.reason == "over_share"
-    assert curation.admit(candidate, angry, planner) is None
-    assert curation.admit(candidate, _verdict(5), planner) is None
+    assert curation.admit(_settled(candidate, angry), planner) is None
+    assert curation.admit(_settled(candidate, _verdict(5)), planner) is None
+
+
+def test_there_is_room_for_what_would_get_in_were_it_good_enough() -> None:
+    """Neither beyond the target nor of a value that has its share: a revision would be paid for in vain."""
+    config = small_config(target=20, facets={"tone": ["calm", "angry"]}, judge={"labels": ["tone"]})
+    curation, planner = Curation(config), Planner(config)
+    task = plan_task(config, "", Topic(0, "t"), 0, {"tone": "angry"})
+    candidate = curation.examine(task, _completion())
+    assert isinstance(candidate, Candidate)
+    calm, angry = (replace(_verdict(1), labels={"tone": tone}) for tone in ("calm", "angry"))
+    for _ in range(10 + 2):
+        assert curation.has_room_for(candidate, calm, planner)
+        planner.note_decided(task, calm.labels, accepted=True, live=False)
+    assert not curation.has_room_for(candidate, calm, planner)
+    assert curation.has_room_for(candidate, angry, planner)
+    assert not curation.has_room_for(candidate, angry, _planner(is_met=True))
 
 
 def test_a_copy_of_the_users_example_is_dropped() -> None:
@@ -146,7 +168,7 @@ def test_without_a_judge_no_score_is_wanted() -> None:
     curation = Curation(small_config(judge=None))
     candidate = curation.examine(_task(0), _completion())
     assert isinstance(candidate, Candidate)
-    assert curation.admit(candidate, None, _planner()) is None
+    assert curation.admit(Settled(candidate, None), _planner()) is None
 
 
 @pytest.mark.parametrize(("asked", "now"), [(1, 2), (2, 1), (1, 1), (2, 2)])

@@ -94,3 +94,44 @@ def test_too_few_topics_and_too_small_a_limit_are_warned_of() -> None:
     small = found_for(config({"tpm": 100}), "", ())
     assert any("more than endpoints.e allows" in warning for warning in small.warnings)
     assert found_for(config(), "", ()).warnings == ()
+
+
+def test_revision_costs_a_request_and_a_verdict_each() -> None:
+    """What is sent back is asked for and judged again; twice as often with `revise: 2`; it says what it assumes."""
+    plain, once, twice = (found_for(config(revise=times), "", ()) for times in (0, 1, 2))
+    assert [each.stage for each in plain.stages] == ["topics", "generation", "judge"]
+    assert [each.stage for each in once.stages] == ["topics", "generation", "revise", "judge"]
+    revisions = stage(once, "revise").requests
+    assert (revisions.low, revisions.high) == (18, 360)
+    assert stage(twice, "revise").requests == revisions.by(2)
+    assert stage(once, "judge").requests == stage(plain, "judge").requests + revisions
+    assert any("sent back" in line for line in once.assumptions)
+    assert stage(once, "revise").prompt_tokens.low > revisions.low * 100
+
+
+def test_preferences_cost_replies_and_a_verdict_on_each() -> None:
+    """Two more replies for each example, and one of the weaker endpoint; scores are asked of all of them."""
+    endpoints = {name: {"base_url": URL, "model": name} for name in ("e", "weak")}
+    used = {"topics": {"endpoint": "e"}, "generation": {"endpoint": "e"}}
+    preference = {"samples": 3, "rejected_endpoint": "weak"}
+    for mode in ("score", "pairwise"):
+        judge = {"endpoint": "e", "mode": mode}
+        chosen = config(mode="preference", endpoints=endpoints, judge=judge, preference=preference, **used)
+        found = found_for(chosen, "", ())
+        own, weaker = (each for each in found.stages if each.stage == "reply")
+        assert (own.endpoint, weaker.endpoint) == ("e", "weak")
+        assert own.requests == weaker.requests.by(2)
+        judged = weaker.requests
+        assert stage(found, "generation").requests.low >= judged.low == 900
+        assert stage(found, "judge").requests == (judged.by(4) if mode == "score" else judged)
+        if mode == "pairwise":
+            compared = stage(found, "compare").requests
+            assert (compared.low, compared.high) == (3 * judged.low, 6 * judged.high)
+        assert sum(each.endpoint == "weak" for each in found.endpoints) == 1
+
+
+def test_equal_replies_are_warned_of() -> None:
+    """Several replies at temperature 0 would be one reply."""
+    cold = found_for(config(mode="preference", preference={"temperature": 0}), "", ())
+    assert any("preference.samples" in warning for warning in cold.warnings)
+    assert found_for(config(mode="preference"), "", ()).warnings == ()

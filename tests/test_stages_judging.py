@@ -13,7 +13,8 @@ from strict_schemas import assert_strict, objects_of
 
 from synth_async.config.models import Config, Judge
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Usage, Verdict
-from synth_async.stages.judging import fenced_anew, judge_request, low_score, read_verdict
+from synth_async.stages.fence import fenced_anew
+from synth_async.stages.judging import judge_request, low_score, read_verdict
 
 _WEIGHTED = [{"name": "helpful", "weight": 3}, {"name": "correct", "weight": 1}]
 _FENCE = re.compile(r"Score the example[^\n]*\n<<<EXAMPLE ([0-9a-f]{16})\n(.*)\nEXAMPLE \1>>>", re.DOTALL)

@@ -10,9 +10,13 @@ from typing import Any
 import orjson
 
 from synth_async.config import Config, LoadedConfig
-from synth_async.records import Example, Message, Topic
+from synth_async.config.models import Judge
+from synth_async.records import Example, Message, Topic, Verdict
 from synth_async.stages.generation import plan_task
 from synth_async.stages.judging import judge_request
+from synth_async.stages.pairwise import comparison_requests
+from synth_async.stages.replies import reply_request, with_reply
+from synth_async.stages.revision import revision_request
 from synth_async.stages.task_plan import task_plan
 from synth_async.stages.topics import TopicBatch, topics_request
 from synth_async.store.run_folder import RunFolder
@@ -20,8 +24,16 @@ from synth_async.store.run_folder import RunFolder
 __all__ = ["preview_text", "read_preview"]
 
 _NO_TOPIC = "(a topic)"
+_NO_REPLY = "(another reply)"
 _RULE = "─" * 78
-_PROMPT_TITLES = {"topics": "TOPICS PROMPT", "generation": "GENERATION PROMPT", "judge": "JUDGE PROMPT"}
+_PROMPT_TITLES = {
+    "topics": "TOPICS PROMPT",
+    "generation": "GENERATION PROMPT",
+    "judge": "JUDGE PROMPT",
+    "revise": "REVISION PROMPT",
+    "reply": "REPLY PROMPT",
+    "compare": "COMPARISON PROMPT",
+}
 
 
 def read_preview(folder: RunFolder, loaded: LoadedConfig) -> dict[str, Any]:
@@ -56,6 +68,27 @@ def _prompts(loaded: LoadedConfig, lines: list[dict[str, Any]]) -> dict[str, lis
     prompts["generation"] = list(example.task.messages)
     if config.judge is not None:
         prompts["judge"] = list(judge_request(config, config.judge, context, example).messages)
+        prompts |= _further_prompts(config, config.judge, context, example, lines)
+    return prompts
+
+
+def _further_prompts(
+    config: Config, judge: Judge, context: str, example: Example, lines: list[dict[str, Any]]
+) -> dict[str, list[Message]]:
+    """What is asked about examples besides their verdict: with the first verdict and the first two replies."""
+    prompts: dict[str, list[Message]] = {}
+    if config.revise is not None:
+        origin: dict[str, Any] = next((line["metadata"] for line in lines if "scores" in line["metadata"]), {})
+        verdict = Verdict(origin.get("scores", {}), origin.get("score", 0), origin.get("judge_reason", ""), "")
+        prompts["revise"] = list(revision_request(config, context, example, verdict).messages)
+    if config.mode == "preference" and example.messages:
+        endpoint = config.preference.rejected_endpoint if config.preference.samples == 1 else None
+        prompts["reply"] = list(reply_request(config, context, example, 1, endpoint).messages)
+        if judge.mode == "pairwise":
+            replies = (line["rejected"][0]["content"] for line in lines if "rejected" in line)
+            other = with_reply(example, next(replies, _NO_REPLY), "")
+            (request, *_), _ = comparison_requests(config, judge, context, example, other)
+            prompts["compare"] = list(request.messages)
     return prompts
 
 
@@ -110,8 +143,22 @@ def _example_block(number: int, line: Mapping[str, Any]) -> str:
             f"  score      {origin['score']:g} ({scores})",
             f"  judge      {origin['judge_reason'] or '(no reason)'}",
         ]
+    if "draft" in origin:
+        rows.append(
+            f"  revised    from {origin['draft']['score']:g}: {origin['draft']['judge_reason'] or '(no reason)'}"
+        )
     rows += [_message(message) for message in line.get("messages", []) if message["role"] != "system"]
+    if "rejected" in line:
+        rows.append(_rejected(line["rejected"], origin))
     return "\n".join(rows)
+
+
+def _rejected(reply: list[Message], origin: Mapping[str, Any]) -> str:
+    """The other side of a preference, which it was rejected for."""
+    found = origin["rejected"]
+    told = f", {found['score']:g}: {found['judge_reason'] or '(no reason)'}" if "score" in found else ""
+    said = "\n".join(message["content"] for message in reply)
+    return f"[rejected, by {found['model']}{told}]\n{indent(said, '  ')}"
 
 
 def _outcome(line: Mapping[str, Any]) -> str:

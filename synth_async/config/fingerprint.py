@@ -118,12 +118,25 @@ def _coverage_parts(config: Config) -> dict[str, Any]:
 def _judge_parts(config: Config, asked: dict[str, Any]) -> dict[str, Any]:
     if config.judge is None:
         return {"judge": None}
-    section = config.judge.model_dump(mode="json", exclude={"endpoint", "panel"})
-    parts = {**asked, **dict(_flat("judge", section))}
+    section = config.judge.model_dump(mode="json", exclude={"endpoint", "panel", "mode"})
+    parts = {**asked, **dict(_flat("judge", section)), **_further_parts(config)}
     if config.judge.panel is None:
         return {**parts, **_endpoint_parts("judge", config.endpoints[config.endpoint_of("judge")])}
     for number, name in enumerate(config.judge.panel):
         parts |= _endpoint_parts(f"judge.panel.{number}", config.endpoints[name])
+    return parts
+
+
+def _further_parts(config: Config) -> dict[str, Any]:
+    """What is asked besides a verdict on each example; nothing where nothing is."""
+    parts: dict[str, Any] = {}
+    if config.revise is not None:
+        parts |= _flat("revise", config.revise.model_dump(mode="json"))
+    if config.mode == "preference" and config.judge is not None:
+        parts |= {"mode": config.mode, "judge.mode": config.judge.mode}
+        parts |= _flat("preference", config.preference.model_dump(mode="json", exclude={"rejected_endpoint"}))
+        if (weaker := config.preference.rejected_endpoint) is not None:
+            parts |= _endpoint_parts("preference.rejected", config.endpoints[weaker])
     return parts
 
 

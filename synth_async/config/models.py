@@ -62,6 +62,12 @@ FacetWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidat
 """Values and their weights; a list of values gives each the weight 1."""
 
 
+def _as_times(value: object) -> object:
+    if value is False or value == 0:
+        return None
+    return {"times": value} if isinstance(value, int) else value
+
+
 def _as_categories(value: object) -> object:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         return value
@@ -558,6 +564,8 @@ class Judge(_Section):
     """Name of the endpoint that is asked, or a list of names that share the work; none: the only one."""
     panel: EndpointNames | None = None
     """Endpoints that are asked each, in place of `endpoint`."""
+    mode: Literal["score", "pairwise"] = "score"
+    """`pairwise`: two replies are shown in both orders and one is chosen; the best one alone is scored."""
     samples: Annotated[int, Field(ge=1, le=20)] = 1
     """Verdicts on each example from each endpoint asked; above 1, choose a temperature above 0."""
     combine: Literal["mean", "median", "min"] = "mean"
@@ -604,6 +612,28 @@ class Judge(_Section):
         if self.panel is not None and len(set(self.panel)) < len(self.panel):
             raise ValueError("panel names an endpoint twice; more verdicts from one endpoint are judge.samples")
         return self
+
+
+class Revise(_Section):
+    """Send an example that is almost good back with the judge's reason. A number alone is `times`."""
+
+    times: Annotated[int, Field(ge=1, le=3)] = 1
+    """How often one example is sent back, at the most."""
+    band: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """How far below `judge.min_score` an example may be to be worth it."""
+
+
+class Preference(_Section):
+    """Where the two sides of a preference come from; for `mode: preference`."""
+
+    samples: Annotated[int, Field(ge=1, le=20)] = 3
+    """Replies to each prompt, the first one with it; 1 only with a `rejected_endpoint`."""
+    margin: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """How far below the chosen reply's score the rejected one's has to be, at least; not for `judge.mode: pairwise`."""
+    rejected_endpoint: str | None = None
+    """Name of a weaker endpoint that gives one more reply, which can only be the rejected side."""
+    temperature: Temperature = 1.0
+    """Sampling temperature of the further replies."""
 
 
 class Coverage(_Section):
@@ -654,6 +684,8 @@ class Config(_Section):
     """Accepted examples wanted: `dataset.jsonl` has exactly so many lines."""
     seed: int = 0
     """Seed of every choice that the run makes itself."""
+    mode: Literal["chat", "preference"] = "chat"
+    """`chat`: conversations; `preference`: with a second, worse reply to each prompt, for DPO."""
     fsync: Literal["100ms", "always", "never"] = "100ms"
     """When answers are forced to the disk: at most this late, one by one, or by the system."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 6 * 3600
@@ -678,6 +710,10 @@ class Config(_Section):
     """Cheap rules before the judge."""
     judge: Judge | None = Judge()
     """The rubric."""
+    revise: Annotated[Revise | None, BeforeValidator(_as_times)] = None
+    """A second chance for what is almost good; 0: none."""
+    preference: Preference = Preference()
+    """The pairs of `mode: preference`."""
     coverage: Coverage | None = Coverage()
     """Wished shares."""
     dedup: Dedup | None = Dedup()
@@ -726,6 +762,36 @@ class Config(_Section):
         return self
 
     @model_validator(mode="after")
+    def _verdicts_are_there_for_what_needs_them(self) -> Config:
+        if self.revise is not None and self.judge is None:
+            raise ValueError("revise: goes by the judge's reason, and judge is null")
+        if self.mode == "preference" and self.judge is None:
+            raise ValueError("mode: the judge decides which reply is preferred, and judge is null")
+        if self.mode == "preference" and self.revise is not None:
+            raise ValueError("revise: with mode: preference a reply that is not good enough is the rejected side")
+        if self.judge is not None and self.judge.mode == "pairwise" and self.mode != "preference":
+            raise ValueError("judge.mode: pairwise compares the replies of mode: preference, and there is one of each")
+        return self
+
+    @model_validator(mode="after")
+    def _preference_can_come_about(self) -> Config:
+        given, named = self.preference.model_fields_set, self.preference.rejected_endpoint
+        if self.mode != "preference":
+            if self.preference != Preference():
+                raise ValueError("preference: is for mode: preference")
+            return self
+        if self.preference.samples == 1 and named is None:
+            raise ValueError("preference.samples: one reply has no other to be preferred to; name a rejected_endpoint")
+        if named is not None and named not in self.endpoints:
+            there = ", ".join(self.endpoints)
+            raise ValueError(f"preference.rejected_endpoint: no endpoint is named {named!r}, there is {there}")
+        if "margin" in given and self.judge is not None and self.judge.mode == "pairwise":
+            raise ValueError("preference.margin: judge.mode: pairwise gives no scores to be apart")
+        if self.dedup is not None and "fields" in self.dedup.model_fields_set and self.dedup.fields != "user":
+            raise ValueError("dedup.fields: with mode: preference the prompts are compared (user)")
+        return self
+
+    @model_validator(mode="after")
     def _budget_can_be_kept(self) -> Config:
         if self.budget is None:
             return self
@@ -751,7 +817,14 @@ class Config(_Section):
         stages += ["topics"] if self.topics.file is None else []
         stages += ["judge"] if self.judge is not None else []
         used = {name for stage in stages for name in self.endpoints_of(stage)}
+        if self.mode == "preference" and self.preference.rejected_endpoint is not None:
+            used.add(self.preference.rejected_endpoint)
         return [name for name in self.endpoints if name in used]
+
+    @property
+    def compared_fields(self) -> Literal["user", "assistant", "both"]:
+        """Which texts tell duplicates: in a dataset of preferences the prompts."""
+        return "user" if self.mode == "preference" or self.dedup is None else self.dedup.fields
 
     def endpoints_of(self, stage: str) -> tuple[str, ...]:
         """Names of the endpoints that serve a stage: `topics`, `generation` or `judge`."""

@@ -36,7 +36,9 @@ __all__ = ["WORKER_LOST", "Endpoint", "EndpointCounts", "Exchange", "KeepAnswer"
 KeepAnswer = Callable[[bytes], None]
 """Called with the raw body of an answer before anything looks at it: the journal."""
 
-_PRIORITY: Mapping[Stage, int] = {Stage.JUDGE: 0, Stage.TOPICS: 1, Stage.GENERATE: 2}
+_PRIORITY: Mapping[Stage, int] = {
+    Stage.JUDGE: 0, Stage.REVISE: 0, Stage.REPLY: 0, Stage.TOPICS: 1, Stage.GENERATE: 2,
+}  # fmt: skip
 _BYTES_PER_TOKEN = 4.0
 """First guess for the prompt; the running means that follow come from the server's own counts."""
 

@@ -21,14 +21,17 @@ from typing import Any
 from synth_async import __version__
 from synth_async.config import LoadedConfig, fingerprints
 from synth_async.errors import DiskFailure, UsageError
+from synth_async.pipeline.asking import found
 from synth_async.pipeline.frames import ANSWER, CATEGORIES, FORK, TOPIC_BATCH, TOPICS, task_frame, task_of
 from synth_async.pipeline.journal_state import JournalState, scan
 from synth_async.records import Example, Message, Stage, Task
-from synth_async.stages.curation import Curation
+from synth_async.stages.course import Course
+from synth_async.stages.curation import Candidate, Curation
 from synth_async.stages.few_shot import example_text, read_examples
 from synth_async.stages.generation import plan_task
 from synth_async.stages.judging import judge_requests
 from synth_async.stages.parsing import read_completion
+from synth_async.stages.questions import Answer
 from synth_async.stages.task_plan import PERSONA
 from synth_async.store.frames import NO_KEY, Frame, read_frame
 from synth_async.store.journal import Journal, open_journal, sync_folder
@@ -186,9 +189,9 @@ def _take_over_tasks(
         if (answer := _answer(old, state, key)) is not None:
             new.append(answer)
             forked.answers += 1
-            for verdict in _verdicts(old, state, loaded, curation, task, answer):
-                new.append(verdict)
-                forked.verdicts += 1
+            for further in _further_answers(old, state, loaded, curation, task, answer):
+                new.append(further)
+                forked.verdicts += further.kind == ANSWER[Stage.JUDGE]
     return taken
 
 
@@ -224,17 +227,28 @@ def _answer(old: Journal, state: JournalState, key: bytes) -> Frame | None:
     return None if place is None else old.read(place)
 
 
-def _verdicts(
+def _further_answers(
     old: Journal, state: JournalState, loaded: LoadedConfig, curation: Curation, task: Task, answer: Frame
 ) -> list[Frame]:
-    """The answers to what today's judge would be asked about an example."""
+    """The answers to what today's config would ask about an example: verdicts, revisions, other replies."""
     judge = loaded.config.judge
     example = curation.read(task, read_completion(answer.body or b"", fallback_model=""))
     if judge is None or not isinstance(example, Example):
         return []
-    requests = judge_requests(loaded.config, judge, loaded.context or "", example)
-    found = (_answer(old, state, bytes.fromhex(request.key)) for request in requests)
-    return [frame for frame in found if frame is not None]
+    answers: dict[str, Frame] = {}
+
+    def find(key: str) -> Answer | None:
+        frame = _answer(old, state, bytes.fromhex(key))
+        if frame is None:
+            return None
+        answers[key] = frame
+        return frame.fields["attempt"], read_completion(frame.body or b"", fallback_model="")
+
+    for request in judge_requests(loaded.config, judge, loaded.context or "", example):
+        find(request.key)  # where one of a panel's is missing, the others are there all the same
+    course = Course(loaded.config, judge, loaded.context or "", curation)
+    found(course.questions(Candidate(example, None)), find)
+    return list(answers.values())
 
 
 def _take_over_decisions(old: Journal, new: Journal, state: JournalState, taken: set[bytes]) -> None:

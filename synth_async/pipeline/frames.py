@@ -19,7 +19,18 @@ from dataclasses import asdict
 from typing import Any
 
 from synth_async.endpoint.purse import Lease
-from synth_async.records import ChatRequest, Drop, Message, Stage, Task, Topic, Verdict
+from synth_async.records import (
+    ChatRequest,
+    Drop,
+    Example,
+    Message,
+    Preference,
+    Revision,
+    Stage,
+    Task,
+    Topic,
+    Verdict,
+)
 from synth_async.stages.topics import TopicBatch
 from synth_async.store.frames import NO_KEY, Frame
 
@@ -44,7 +55,9 @@ __all__ = [
     "drop_of",
     "lease_frame",
     "manifest_frame",
+    "preference_of",
     "release_frame",
+    "revision_of",
     "task_frame",
     "task_of",
     "verdict_of",
@@ -61,7 +74,9 @@ REJECT = "reject"
 REOPEN = "reopen"
 MANIFEST = "manifest"
 FORK = "fork"
-ANSWER: Mapping[Stage, str] = {stage: f"answer-{stage}" for stage in (Stage.TOPICS, Stage.GENERATE, Stage.JUDGE)}
+ANSWER: Mapping[Stage, str] = {
+    stage: f"answer-{stage}" for stage in (Stage.TOPICS, Stage.GENERATE, Stage.JUDGE, Stage.REVISE, Stage.REPLY)
+}
 
 
 def task_frame(task: Task) -> Frame:
@@ -127,23 +142,53 @@ def release_frame(lease: Lease, *, requests: int, tokens: int, usd: float) -> Fr
     return Frame(NO_KEY, RELEASE, {"n": lease.number, "requests": requests, "tokens": tokens, "usd": usd})
 
 
-def decision_frame(key: str, fingerprint: str, drop: Drop | None, verdict: Verdict | None, *, in_place: bool) -> Frame:
-    """The frame of a decision. `in_place`: it stands for an earlier one, at that one's position in the order."""
+def decision_frame(
+    key: str,
+    fingerprint: str,
+    drop: Drop | None,
+    verdict: Verdict | None,
+    *,
+    example: Example | None = None,
+    in_place: bool,
+) -> Frame:
+    """The frame of a decision. `in_place`: it stands for an earlier one, at that one's position in the order.
+
+    Of the example only what its answers do not tell: which they are, and how they were judged on the way.
+    """
     fields: dict[str, Any] = {"fp": fingerprint}
     if in_place:
         fields["in_place"] = True
     if drop is not None:
         fields |= {"stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
-    if verdict is not None:
-        fields |= {
-            "scores": verdict.scores,
-            "score": verdict.score,
-            "judge_reason": verdict.reason,
-            "judge_model": verdict.model,
+    fields |= _verdict_fields(verdict)
+    if example is not None and example.revision is not None:
+        revision = example.revision
+        fields["revision"] = {
+            "key": revision.key,
+            "tokens": revision.tokens,
+            **_verdict_fields(revision.draft),
         }
-        rare = {"labels": verdict.labels, "safety": verdict.safety, "disagreement": verdict.disagreement}
-        fields |= {name: found for name, found in rare.items() if found}
+    if example is not None and example.preference is not None:
+        preference = example.preference
+        fields["preference"] = {
+            "chosen": preference.chosen_key,
+            "rejected": preference.rejected_key,
+            "margin": preference.margin,
+            **_verdict_fields(preference.verdict),
+        }
     return Frame(key, ACCEPT if drop is None else REJECT, fields)
+
+
+def _verdict_fields(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    rare = {"labels": verdict.labels, "safety": verdict.safety, "disagreement": verdict.disagreement}
+    return {
+        "scores": verdict.scores,
+        "score": verdict.score,
+        "judge_reason": verdict.reason,
+        "judge_model": verdict.model,
+    } | {name: found for name, found in rare.items() if found}
 
 
 def manifest_frame(manifest: Mapping[str, Any]) -> Frame:
@@ -158,7 +203,25 @@ def drop_of(frame: Frame) -> Drop:
 
 def verdict_of(frame: Frame) -> Verdict | None:
     """The verdict in a decision frame, or None when it was made without one."""
-    fields = frame.fields
+    return _verdict_in(frame.fields)
+
+
+def revision_of(frame: Frame) -> Revision | None:
+    """How the example of a decision frame was revised, or None when it was not."""
+    fields = frame.fields.get("revision")
+    draft = None if fields is None else _verdict_in(fields)
+    return None if fields is None or draft is None else Revision(fields["key"], draft, fields["tokens"])
+
+
+def preference_of(frame: Frame) -> Preference | None:
+    """The preference in a decision frame, without the rejected reply's text and model, which its answer has."""
+    fields = frame.fields.get("preference")
+    if fields is None:
+        return None
+    return Preference(fields["chosen"], fields["rejected"], "", "", _verdict_in(fields), fields["margin"])
+
+
+def _verdict_in(fields: Mapping[str, Any]) -> Verdict | None:
     if "scores" not in fields:
         return None
     rare = (fields.get(name, {}) for name in ("labels", "safety", "disagreement"))

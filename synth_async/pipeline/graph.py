@@ -18,19 +18,19 @@ from dataclasses import replace
 import anyio
 import anyio.lowlevel
 
-from synth_async.config.models import Config, Judge
+from synth_async.config.models import Config
 from synth_async.endpoint.pool import EndpointPool
 from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import DiskFailure, RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure
+from synth_async.pipeline.asking import asked
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.replay import Replay
 from synth_async.pipeline.topic_source import TopicSource
-from synth_async.pipeline.verdicts import asked_verdict
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Task, Topic, Verdict
-from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected
+from synth_async.stages.course import Course
+from synth_async.stages.curation import OVER_TARGET, Candidate, Curation, Rejected, Settled
 from synth_async.stages.generation import generation_request
-from synth_async.stages.judging import judge_requests
 from synth_async.stages.planner import Planner, StopReason
 from synth_async.stages.task_plan import TaskPlan
 from synth_async.stages.topics import TopicPool
@@ -40,7 +40,13 @@ __all__ = ["Graph"]
 _TASKS_AHEAD = 8
 """Tasks planned before a worker is free: enough that none waits, few enough that the plan follows the yield."""
 
-_SECTION: Mapping[Stage, str] = {Stage.TOPICS: "topics", Stage.GENERATE: "generation", Stage.JUDGE: "judge"}
+_SECTION: Mapping[Stage, str] = {
+    Stage.TOPICS: "topics",
+    Stage.GENERATE: "generation",
+    Stage.REVISE: "generation",
+    Stage.REPLY: "generation",
+    Stage.JUDGE: "judge",
+}
 """Stages that send requests, and the section of the config that says where to."""
 
 _SHORTEST_DRAIN_S = 1.0
@@ -68,14 +74,14 @@ class Graph:
     ) -> None:
         self.stop_error: SynthAsyncError | None = None
         self._config = config
-        self._context = context
+        self._course = Course(config, config.judge, context, curation) if config.judge is not None else None
         self._endpoints = endpoints
-        self._pools = {
-            stage: EndpointPool([endpoints[name] for name in config.endpoints_of(section) if name in endpoints])
-            for stage, section in _SECTION.items()
+        pools = {
+            section: EndpointPool([endpoints[name] for name in config.endpoints_of(section) if name in endpoints])
+            for section in _SECTION.values()
         }
-        panel = (config.judge.panel if config.judge else None) or ()
-        self._panel = {name: EndpointPool([endpoints[name]]) for name in panel}
+        self._pools = {stage: pools[section] for stage, section in _SECTION.items()}
+        self._named = {name: EndpointPool([endpoint]) for name, endpoint in endpoints.items()}
         self._planner = planner
         self._plan = plan
         self._curation = curation
@@ -85,7 +91,7 @@ class Graph:
         self._backlog = replay.tasks()
         self._changed = asyncio.Event()
         self._tasks: asyncio.Queue[Task] = asyncio.Queue(maxsize=_TASKS_AHEAD)
-        self._candidates: asyncio.Queue[Candidate] = asyncio.Queue(maxsize=self._workers("judge"))
+        self._candidates: asyncio.Queue[Candidate] = asyncio.Queue(maxsize=self._workers(*self._judged_by))
         self._unjudged: dict[str, Candidate] = {}
         self._judges_in_batches = config.judge is not None and config.sends_batches("judge")
         self._taken_up: dict[str, Task] = {}
@@ -115,7 +121,7 @@ class Graph:
                 workers.start_soon(self._guarded, self._topics.run)
                 for _ in range(self._workers("generation")):
                     workers.start_soon(self._guarded, self._generate)
-                for _ in range(self._workers("judge") if self._config.judge else 0):
+                for _ in range(self._workers(*self._judged_by)):
                     workers.start_soon(self._guarded, self._judge)
                 await self._guarded(self._issue_tasks)
                 drain.start_soon(self._limit_the_drain)
@@ -174,30 +180,27 @@ class Graph:
         candidate = self._curation.examine(task, completion)
         if isinstance(candidate, Rejected):
             self._reject(task, candidate.drop, candidate.example, None)
-        elif self._config.judge is None:
-            self._admit(candidate, None)
+        elif self._course is None:
+            self._decide(Settled(candidate, None))
         else:
             self._unjudged[task.key] = candidate
             self._planner.passed += self._judges_in_batches
             await self._candidates.put(candidate)
 
     async def _judge(self) -> None:
-        """Worker: a candidate's verdict, and the last decisions."""
+        """Worker: all that is asked about a candidate (a verdict, a revision, other replies), and the last decision."""
         while True:
             candidate = await self._candidates.get()
             try:
-                verdict = await self._verdict(candidate)
+                settled = await self._ask_about(candidate)
             except RequestRejected as error:
-                verdict = Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, str(error))
+                settled = Settled(candidate, None, Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, str(error)))
             except TransientFailure:
                 self._take_off(candidate)
                 self._leave_undecided(candidate.example.task)
                 continue
             self._take_off(candidate)
-            if isinstance(verdict, Drop):
-                self._reject(candidate.example.task, verdict, candidate.example, None)
-            else:
-                self._admit(candidate, verdict)
+            self._decide(settled)
 
     def _take_off(self, candidate: Candidate) -> None:
         """A candidate does not wait for its verdict any more."""
@@ -235,7 +238,7 @@ class Graph:
     async def _ask_anew(self, request: ChatRequest, *, attempt: int) -> Completion:
         # A worker that finds work waiting never pauses in between, so this is where a stop reaches it.
         await anyio.lowlevel.checkpoint_if_cancelled()
-        pool = self._pools[request.stage] if request.endpoint is None else self._panel[request.endpoint]
+        pool = self._pools[request.stage] if request.endpoint is None else self._named[request.endpoint]
         completion, endpoint = await pool.ask(
             request if attempt == 1 else replace(request, attempt=attempt),
             lambda name, body: self._ledger.answered(request, attempt, name, body),
@@ -246,28 +249,26 @@ class Graph:
         self._ledger.tally.answered += request.stage is Stage.GENERATE
         return completion
 
-    async def _verdict(self, candidate: Candidate) -> Verdict | Drop:
-        """The judge's verdict, or that of all who are asked."""
-        judge = self._judge_settings()
-        requests = judge_requests(self._config, judge, self._context, candidate.example)
-        return await asked_verdict(judge, requests, self._replay.answer, self._ask_anew)
-
-    def _judge_settings(self) -> Judge:
-        if self._config.judge is None:
+    async def _ask_about(self, candidate: Candidate) -> Settled:
+        if self._course is None:
             raise AssertionError("judging workers run only where a judge is configured")
-        return self._config.judge
+        questions = self._course.questions(candidate, self._is_wanted)
+        return await asked(questions, self._replay.answer, self._ask_anew)
 
     # --- deciding --------------------------------------------------------------------------------
 
-    def _admit(self, candidate: Candidate, verdict: Verdict | None) -> None:
-        example = candidate.example
-        drop = self._curation.admit(candidate, verdict, self._planner)
+    def _is_wanted(self, candidate: Candidate, verdict: Verdict) -> bool:
+        return self._curation.has_room_for(candidate, verdict, self._planner)
+
+    def _decide(self, settled: Settled) -> None:
+        example, verdict = settled.candidate.example, settled.verdict
+        drop = self._curation.admit(settled, self._planner)
         if drop is not None:
             self._reject(example.task, drop, example, verdict)
             return
         self._taken_up.pop(example.task.key, None)
         place = self._ledger.accepted(example, verdict)
-        self._kept.keep(example, candidate.sketch, place)
+        self._kept.keep(example, settled.candidate.sketch, place)
         self._planner.note_decided(example.task, verdict.labels if verdict else None, accepted=True)
         self._wake()
 
@@ -317,16 +318,25 @@ class Graph:
         except* SynthAsyncError as group:  # topics are asked for in a task group of their own
             self.stop(_first_of(group))
 
-    def _workers(self, stage: str) -> int:
+    @property
+    def _judged_by(self) -> tuple[str, ...]:
+        """Sections whose endpoints the judging workers keep busy; of preferences they ask for most replies too."""
+        if self._course is None:
+            return ()
+        return ("judge", "generation") if self._config.mode == "preference" else ("judge",)
+
+    def _workers(self, *sections: str) -> int:
         """As many as requests may be in flight, and a quarter more for those that wait to be retried.
 
         Where they go in batches, as many as may wait for one; a run of few examples has no use for so many.
         """
-        endpoints = [self._config.endpoints[name] for name in self._config.endpoints_of(stage)]
-        if self._config.sends_batches(stage):
-            return min(sum(each.batch.max_waiting for each in endpoints), _MOST_TRIED * self._config.target) + 1
+        names = dict.fromkeys(name for section in sections for name in self._config.endpoints_of(section))
+        endpoints = [self._config.endpoints[name] for name in names]
+        if any(self._config.sends_batches(section) for section in sections):
+            waiting = sum(each.batch.max_waiting for each in endpoints if each.mode == "batch")
+            return min(waiting, _MOST_TRIED * self._config.target) + 1
         most = sum(each.max_in_flight for each in endpoints)
-        return most + most // 4 + 1
+        return most + most // 4 + 1 if endpoints else 0
 
     def _explain(self, reason: StopReason) -> str:
         accepted = f"{self._planner.accepted} of {self._config.target} examples accepted"

@@ -26,14 +26,14 @@ from synth_async.dataset.sinks import JsonlSink
 from synth_async.endpoint.pool import EndpointPool
 from synth_async.endpoint.serving import ServingEndpoint
 from synth_async.errors import RequestRejected, StoppedEarly, SynthAsyncError, TransientFailure, UsageError
+from synth_async.pipeline.asking import asked, found
 from synth_async.pipeline.batch_book import JournalBook, refuse_strays
 from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.endpoints import open_endpoints
 from synth_async.pipeline.frames import answer_frame
 from synth_async.pipeline.journal_state import JournalState, journaled_answer, restored_budget, scan
-from synth_async.pipeline.verdicts import asked_verdict, found_verdict
 from synth_async.records import ChatRequest, Completion, Drop, DropReason, Example, Stage, Verdict
-from synth_async.stages.judging import judge_requests, low_score
+from synth_async.stages.judging import judge_requests, low_score, verdict_questions
 from synth_async.store.journal import Journal, open_journal
 from synth_async.store.run_folder import RunFolder, RunLock
 
@@ -162,15 +162,15 @@ class FileJudging:
 
     def _missing(self, answers: _Answers, on_progress: Callable[[int], None]) -> Iterator[tuple[ChatRequest, ...]]:
         """The requests for each verdict that the journal does not hold, each text once."""
-        asked: set[bytes] = set()
+        named: set[bytes] = set()
         for number, _, example in judgeable_rows(self._source, system_prompt=self._config.system_prompt):
             on_progress(number)
             if not isinstance(example, Example):
                 continue
             requests = judge_requests(self._config, self._judge, self._context, example)
             first = bytes.fromhex(requests[0].key)
-            if first not in asked and found_verdict(self._judge, requests, answers.find) is None:
-                asked.add(first)
+            if first not in named and found(verdict_questions(self._judge, requests), answers.find) is None:
+                named.add(first)
                 yield requests
 
     async def _work(self, desk: _Desk, missing: Iterator[tuple[ChatRequest, ...]]) -> None:
@@ -191,7 +191,7 @@ class FileJudging:
         try:
             for requests in missing:
                 try:
-                    await asked_verdict(self._judge, requests, desk.answers.find, desk.ask)
+                    await asked(verdict_questions(self._judge, requests), desk.answers.find, desk.ask)
                 except RequestRejected as error:
                     self._rejected[requests[0].key] = str(error)
                 except TransientFailure:
@@ -236,7 +236,7 @@ class FileJudging:
         requests = judge_requests(self._config, self._judge, self._context, example)
         if (refused := self._rejected.get(requests[0].key)) is not None:
             return Drop(Stage.JUDGE, DropReason.REQUEST_REJECTED, refused)
-        return found_verdict(self._judge, requests, answers.find)
+        return found(verdict_questions(self._judge, requests), answers.find)
 
 
 class _Answers:

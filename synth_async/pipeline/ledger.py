@@ -71,7 +71,7 @@ class Ledger:
     def accepted(self, example: Example, verdict: Verdict | None, *, in_place: bool = False) -> int:
         """An example was accepted; returns the place of that in the journal."""
         place = self.journal.append(
-            decision_frame(example.task.key, self.fingerprint, None, verdict, in_place=in_place)
+            decision_frame(example.task.key, self.fingerprint, None, verdict, example=example, in_place=in_place)
         )
         self.confirm_accepted(example, verdict)
         return place
@@ -80,15 +80,20 @@ class Ledger:
         self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None, *, in_place: bool = False
     ) -> None:
         """A task was dropped."""
-        self.journal.append(decision_frame(task.key, self.fingerprint, drop, verdict, in_place=in_place))
+        self.journal.append(
+            decision_frame(task.key, self.fingerprint, drop, verdict, example=example, in_place=in_place)
+        )
         self.confirm_rejected(task, drop, example, verdict)
 
     def confirm_accepted(self, example: Example, verdict: Verdict | None) -> None:
         """An acceptance that the journal holds: see that its line is there."""
         self.dataset.confirm(dataset_line(self._config, example, verdict))
         self.tally.note_accepted(judged=verdict is not None)
+        self.tally.note_made(example, accepted=True)
 
     def confirm_rejected(self, task: Task, drop: Drop, example: Example | None, verdict: Verdict | None) -> None:
         """A drop that the journal holds: see that its line is there."""
         self.rejects.confirm(rejects_line(self._config, task, drop, example, verdict))
         self.tally.note_rejected(drop, judged=verdict is not None)
+        if example is not None:
+            self.tally.note_made(example, accepted=False)

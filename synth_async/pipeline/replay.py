@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from synth_async.config.models import Config
+from synth_async.pipeline.asking import found
+from synth_async.pipeline.decided import example_as_decided
 from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, drop_of, task_of, verdict_of
 from synth_async.pipeline.journal_state import JournalState, journaled_answer
 from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
-from synth_async.pipeline.verdicts import found_verdict
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
-from synth_async.stages.curation import Candidate, Curation, Rejected
+from synth_async.stages.course import Course
+from synth_async.stages.curation import Curation, Rejected, Settled
 from synth_async.stages.dedup import Sketch
-from synth_async.stages.judging import judge_requests
 from synth_async.stages.planner import Planner
 from synth_async.stages.topics import TopicBatch, TopicPool
 from synth_async.store.frames import Frame
@@ -85,7 +87,7 @@ class Replay:
     ) -> None:
         self.backlog: list[int] = []
         self._config = config
-        self._context = context
+        self._course = Course(config, config.judge, context, curation) if config.judge is not None else None
         self._state = state
         self._journal = ledger.journal
         self._ledger = ledger
@@ -147,10 +149,10 @@ class Replay:
             return
         is_whole = not self._state.stale and not self._journal.is_damaged
         accepted = list(self._state.decisions.acceptances()) if is_whole else []
-        self._kept.restore([place for _, place in accepted], lambda number: self._compared_text(accepted[number][0]))
+        self._kept.restore([place for _, place in accepted], lambda number: self._compared_text(*accepted[number]))
 
-    def _compared_text(self, key: bytes) -> str:
-        example = self._example(task_of(self._journal.read(self._state.tasks[key])))
+    def _compared_text(self, key: bytes, place: int) -> str:
+        example = self._example(task_of(self._journal.read(self._state.tasks[key])), self._journal.read(place))
         return "" if example is None else self._curation.compared_text(example)
 
     def answer(self, key: str) -> tuple[int, Completion] | None:
@@ -191,7 +193,7 @@ class Replay:
 
     def _confirm(self, task: Task, frame: Frame, place: int) -> bool:
         """See that a decision's line is there; False when the answer that was accepted can no longer be read."""
-        example = self._example(task)
+        example = self._example(task, frame)
         verdict = verdict_of(frame)
         if frame.kind == REJECT:
             self._ledger.confirm_rejected(task, drop_of(frame), example, verdict)
@@ -215,8 +217,8 @@ class Replay:
         if outcome is None:
             if not offline:
                 return False
-            pending = Drop(Stage.JUDGE, DropReason.PENDING_JUDGE, "needs a verdict that was never asked for")
-            outcome = _Outcome(pending, self._example(task))
+            pending = Drop(Stage.JUDGE, DropReason.PENDING_JUDGE, "needs an answer that was never asked for")
+            outcome = _Outcome(pending, self._first_example(task))
         self._record(task, outcome, in_place=True)
         return True
 
@@ -241,30 +243,26 @@ class Replay:
 
     def _outcome(self, task: Task) -> _Outcome | None:
         """What the journaled answers come to by today's config, or None when one that is needed is missing."""
-        found = self.answer(task.key)
-        if found is None:
+        answer = self.answer(task.key)
+        if answer is None:
             return None
-        candidate = self._curation.examine(task, found[1])
+        candidate = self._curation.examine(task, answer[1])
         if isinstance(candidate, Rejected):
             return _Outcome(candidate.drop, candidate.example)
-        verdict = self.verdict(candidate)
-        if verdict is None and self._config.judge is not None:
-            return None
-        if isinstance(verdict, Drop):
-            return _Outcome(verdict, candidate.example)
-        drop = self._curation.admit(candidate, verdict, self._planner)
-        return _Outcome(drop, candidate.example, verdict, candidate.sketch)
+        settled = Settled(candidate, None)
+        if self._course is not None:
+            wanted = partial(self._curation.has_room_for, planner=self._planner)
+            answered = found(self._course.questions(candidate, wanted), self.answer)
+            if answered is None:
+                return None
+            settled = answered
+        drop = self._curation.admit(settled, self._planner)
+        return _Outcome(drop, settled.candidate.example, settled.verdict, settled.candidate.sketch)
 
-    def verdict(self, candidate: Candidate) -> Verdict | Drop | None:
-        """The journaled verdict on a candidate; None when there is none, or a malformed one that may be asked again."""
-        judge = self._config.judge
-        if judge is None:
-            return None
-        return found_verdict(judge, judge_requests(self._config, judge, self._context, candidate.example), self.answer)
+    def _example(self, task: Task, frame: Frame) -> Example | None:
+        return example_as_decided(self._curation, self.answer, task, frame)
 
-    def _example(self, task: Task) -> Example | None:
-        found = self.answer(task.key)
-        if found is None:
-            return None
-        example = self._curation.read(task, found[1])
+    def _first_example(self, task: Task) -> Example | None:
+        answered = self.answer(task.key)
+        example = self._curation.read(task, answered[1]) if answered is not None else None
         return None if isinstance(example, Rejected) else example

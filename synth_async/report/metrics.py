@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth_async.records import Drop, Stage
+from synth_async.records import Drop, Example, Stage
 from synth_async.stages.coverage import Standing
 
 __all__ = ["FUNNEL", "Tally", "coverage_json"]
@@ -40,6 +40,11 @@ class Tally:
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     topics: int = 0
+    revised: int = 0
+    revised_accepted: int = 0
+    revised_tokens: int = 0
+    preferences: int = 0
+    margins: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
@@ -60,6 +65,16 @@ class Tally:
         self.parsed += drop.stage is not Stage.GENERATE
         self.passed += drop.stage not in (Stage.GENERATE, Stage.FILTER)
         self.judged += judged
+
+    def note_made(self, example: Example, *, accepted: bool) -> None:
+        """How an example that was decided on came to be."""
+        if example.revision is not None:
+            self.revised += 1
+            self.revised_accepted += accepted
+            self.revised_tokens += example.revision.tokens
+        if example.preference is not None and accepted:
+            self.preferences += 1
+            self.margins += example.preference.margin or 0.0
 
     def note_usage(self, prompt: int, completion: int, price: tuple[float, float] | None) -> None:
         """An answer was paid for; `price` in US dollars per million tokens, None when it is unknown."""
@@ -85,5 +100,27 @@ class Tally:
             "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
             "elapsed_s": round(self.earlier_elapsed_s + elapsed_s, 3),
             "topics": self.topics,
+            **({"revised": self._revised_json()} if self.revised else {}),
+            **({"preference": self._preference_json()} if self.preferences else {}),
             **more,
         }
+
+    def _revised_json(self) -> dict[str, Any]:
+        """What revisions brought, and took; `without`: the yield of the same run but for both."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        return {
+            "asked": self.revised,
+            "accepted": self.revised_accepted,
+            "tokens": self.revised_tokens,
+            "accepted_per_1k_tokens": _per_1k(self.accepted, tokens),
+            "accepted_per_1k_tokens_without": _per_1k(
+                self.accepted - self.revised_accepted, tokens - self.revised_tokens
+            ),
+        }
+
+    def _preference_json(self) -> dict[str, Any]:
+        return {"pairs": self.preferences, "mean_margin": round(self.margins / self.preferences, 4) or None}
+
+
+def _per_1k(count: int, tokens: int) -> float | None:
+    return round(1000 * count / tokens, 4) if tokens > 0 else None

@@ -58,6 +58,7 @@ def _costs(metrics: Mapping[str, Any]) -> list[str]:
         f"requests  {metrics['attempts']:,} sent, {metrics['http_429']:,} answered with 429",
         f"time      {duration(elapsed_s)}{rate}",
     ]
+    lines += _made(metrics)
     for name, found in metrics.get("budget", {}).items():
         lines.append(f"budget    {found['spent']:,g} of {found['limit']:,g} {name}")
     for endpoint, used in metrics["utilisation"].items():
@@ -66,6 +67,21 @@ def _costs(metrics: Mapping[str, Any]) -> list[str]:
             lines.append(f"limits    {endpoint}: {', '.join(shares)}")
     if metrics["undecided"]:
         lines.append(f"undecided {metrics['undecided']:,} requests found no answer; the same command tries them again")
+    return lines
+
+
+def _made(metrics: Mapping[str, Any]) -> list[str]:
+    """What revisions brought, and how far the sides of preferences are apart."""
+    lines = []
+    if revised := metrics.get("revised"):
+        rates = revised["accepted_per_1k_tokens"], revised["accepted_per_1k_tokens_without"]
+        with_it, without = ("-" if rate is None else f"{rate:.3g}" for rate in rates)
+        told = f"{with_it} accepted per 1,000 tokens, {without} without it"
+        lines.append(f"revised   {revised['asked']:,} sent back, {revised['accepted']:,} of them accepted; {told}")
+    if preference := metrics.get("preference"):
+        margin = preference["mean_margin"]
+        apart = "told by comparison" if margin is None else f"{margin:.2f} apart on the average"
+        lines.append(f"pairs     {preference['pairs']:,}, {apart}")
     return lines
 
 

@@ -6,6 +6,7 @@ plain functions of their input and of what has been accepted so far, so that a r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,13 +14,13 @@ from synth_async.config.models import Config
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Verdict
 from synth_async.stages.dedup import PACKED_BYTES, Deduplicator, Sketch, TextOf, unpack
 from synth_async.stages.few_shot import CopyCheck
-from synth_async.stages.filters import build_filters, build_redaction, first_breach, prompt_texts
+from synth_async.stages.filters import build_filters, build_redaction, first_breach, marks_in, prompt_texts
 from synth_async.stages.generation import is_conversation
-from synth_async.stages.judging import low_score
 from synth_async.stages.parsing import read_example
 from synth_async.stages.planner import Planner, labels_of
+from synth_async.stages.replies import read_reply, with_reply
 
-__all__ = ["OVER_TARGET", "Candidate", "Curation", "Rejected"]
+__all__ = ["OVER_TARGET", "Candidate", "Curation", "Rejected", "Settled"]
 
 OVER_TARGET = Drop(Stage.TARGET, DropReason.OVER_TARGET, "beyond the target; used first when it is raised")
 """What becomes of an answer that was paid for and is not needed."""
@@ -32,6 +33,19 @@ class Candidate:
     example: Example
     sketch: Sketch | None
     screened: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A candidate about which all has been asked: its verdict, and why it is dropped where that is known by now."""
+
+    candidate: Candidate
+    verdict: Verdict | None
+    drop: Drop | None = None
+
+    def with_example(self, example: Example) -> Settled:
+        """The same about another form of the example."""
+        return replace(self, candidate=replace(self.candidate, example=example))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,8 @@ class Curation:
         self._filters = build_filters(config.filters, prompts=prompt_texts(config))
         self._redact = build_redaction(config.filters)
         settings = config.dedup
-        self._index = Deduplicator(settings.threshold, settings.verify, settings.fields) if settings else None
+        fields = config.compared_fields
+        self._index = Deduplicator(settings.threshold, settings.verify, fields) if settings else None
 
     def __repr__(self) -> str:
         return f"<Curation filters={len(self._filters)} index={self._index!r}>"
@@ -61,32 +76,50 @@ class Curation:
         example = read_example(task, completion, turns=self._config.generation.turns if is_conversation(task) else 1)
         return Rejected(example, None) if isinstance(example, Drop) else self._redact(example)
 
+    def read_reply(self, example: Example, completion: Completion) -> Example | Drop:
+        """The example with the reply in an answer as its last one, redacted as the rest of it is."""
+        reply = read_reply(completion)
+        if isinstance(reply, Drop):
+            return reply
+        answered = self._redact(with_reply(example, reply, completion.model))
+        kept = marks_in(example.messages[:-1], example.redacted)
+        return replace(answered, redacted=dict(sorted((Counter(kept) + Counter(answered.redacted)).items())))
+
+    def examine_reply(self, example: Example, completion: Completion) -> Example | Drop:
+        """The example with another last reply, or what is wrong with that: all rules but those on duplicates."""
+        answered = self.read_reply(example, completion)
+        return answered if isinstance(answered, Drop) else self._breach(answered) or answered
+
+    def _breach(self, example: Example) -> Drop | None:
+        if (breach := first_breach(example, self._filters)) is not None:
+            return breach
+        return self._copies.breach(example) if self._copies is not None else None
+
     def examine(self, task: Task, completion: Completion) -> Candidate | Rejected:
         """A candidate for the judge, or why it is none: the like of an accepted example can never get in."""
         example = self.read(task, completion)
         if isinstance(example, Rejected):
             return example
-        if (breach := first_breach(example, self._filters)) is not None:
+        if (breach := self._breach(example)) is not None:
             return Rejected(breach, example)
-        if self._copies is not None and (copied := self._copies.breach(example)) is not None:
-            return Rejected(copied, example)
         candidate = Candidate(example, self.sketch(example))
         duplicate = self._duplicate(candidate, Stage.SCREEN)
         if duplicate is not None:
             return Rejected(duplicate, example)
         return replace(candidate, screened=len(self._index) if self._index is not None else 0)
 
-    def admit(self, candidate: Candidate, verdict: Verdict | None, planner: Planner) -> Drop | None:
-        """A drop (low score, like one accepted meanwhile, over the target or a share), or None: then `accept` it."""
-        if verdict is not None and self._config.judge is not None:
-            drop = low_score(self._config.judge, verdict)
-            if drop is not None:
-                return drop
-        duplicate = self._duplicate(candidate, Stage.DEDUP)
+    def admit(self, settled: Settled, planner: Planner) -> Drop | None:
+        """A drop (its own, like one accepted meanwhile, over the target or a share), or None: then `accept` it."""
+        if settled.drop is not None:
+            return settled.drop
+        duplicate = self._duplicate(settled.candidate, Stage.DEDUP)
         if duplicate is not None or planner.target_is_met:
             return duplicate or OVER_TARGET
-        labels = verdict.labels if verdict is not None else {}
-        return planner.coverage.over_share(planner.coverage.counted(labels_of(candidate.example.task), labels))
+        return _over_share(settled.candidate, settled.verdict, planner)
+
+    def has_room_for(self, candidate: Candidate, verdict: Verdict, planner: Planner) -> bool:
+        """Whether the target and the shares would let such an example in, were it good enough."""
+        return not planner.target_is_met and _over_share(candidate, verdict, planner) is None
 
     def accept(self, example: Example, sketch: Sketch | None) -> None:
         """Put an accepted example into the index."""
@@ -126,3 +159,8 @@ class Curation:
         if match.exact:
             return Drop(stage, DropReason.EXACT_DUPLICATE, f"same text as {match.kept}")
         return Drop(stage, DropReason.NEAR_DUPLICATE, f"{match.similarity:.3f} like {match.kept}")
+
+
+def _over_share(candidate: Candidate, verdict: Verdict | None, planner: Planner) -> Drop | None:
+    labels = verdict.labels if verdict is not None else {}
+    return planner.coverage.over_share(planner.coverage.counted(labels_of(candidate.example.task), labels))

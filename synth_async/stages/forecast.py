@@ -6,12 +6,15 @@ Nothing here is measured. What is guessed is a named constant, and `Forecast.ass
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from synth_async.config.models import Config, Endpoint, Judge
-from synth_async.records import Example, Message, Topic
+from synth_async.records import Example, Message, Topic, Verdict
 from synth_async.stages.judging import judge_request
+from synth_async.stages.pairwise import comparison_requests
+from synth_async.stages.replies import reply_request
+from synth_async.stages.revision import revision_request
 from synth_async.stages.task_plan import TaskPlan
 from synth_async.stages.topics import TopicBatch, topics_request
 
@@ -31,7 +34,21 @@ _VERDICT_TOKENS = (15, 80)
 _SCORE_TOKENS = (5, 12)
 _KNOWN_TOPICS = 40
 _DRAWS = 8
-_LATENCY_S: Mapping[str, tuple[float, float]] = {"topics": (3, 20), "generation": (2, 15), "judge": (1, 6)}
+_ALMOST_GOOD = (0.02, 0.2)
+"""Share of the judged examples that are sent back with `revise`, each time."""
+
+_PAIRED = (0.3, 0.9)
+"""Share of the examples with `mode: preference` whose replies are a margin apart."""
+
+_CHOICE_TOKENS = (20, 90)
+_LATENCY_S: Mapping[str, tuple[float, float]] = {
+    "topics": (3, 20),
+    "generation": (2, 15),
+    "revise": (2, 15),
+    "reply": (2, 12),
+    "judge": (1, 6),
+    "compare": (1, 6),
+}
 _TYPICAL_TOPIC = "Refund for a plan that was changed twice in one month, asked for by the owner of a small shop"
 
 
@@ -55,7 +72,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """One stage: `topics`, `generation` or `judge`. `cost_usd` is None where the config gives no price."""
+    """One kind of request: `topics`, `generation`, `revise`, `reply`, `compare` or `judge`.
+
+    `cost_usd` is None where the config gives no price.
+    """
 
     stage: str
     endpoint: str
@@ -137,6 +157,8 @@ def _sum(ranges: Iterable[Range]) -> Range:
 
 def _loads(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan) -> list[_Load]:
     tasks = Range(math.ceil(config.target / _YIELD[1]), math.ceil(config.target / _YIELD[0]))
+    if config.mode == "preference":
+        tasks = Range(math.ceil(tasks.low / _PAIRED[1]), math.ceil(tasks.high / _PAIRED[0]))
     loads = []
     if config.topics.file is None:
         loads.append(_topics_load(config, context, tasks))
@@ -153,10 +175,36 @@ def _loads(config: Config, context: str, topics: Sequence[Topic], plan: TaskPlan
         )
     )
     if config.judge is not None:
-        # A panel's members are asked each; a pool shares the requests, and stands here under its first.
-        members = config.judge.panel or (config.endpoint_of("judge"),)
-        loads.extend(_judge_load(config, config.judge, name, context, example, tasks) for name in members)
+        loads.extend(_loads_of_judging(config, config.judge, context, example, tasks))
     return loads
+
+
+def _loads_of_judging(config: Config, judge: Judge, context: str, example: Example, tasks: Range) -> Iterator[_Load]:
+    """All that is asked about examples once there are some."""
+    # Every accepted example has a verdict; of the others, those that a filter or the index dropped have none.
+    judged = Range(config.target, tasks.high)
+    verdicts, replies = judged, Range(0, 0)
+    if config.revise is not None:
+        revisions = judged.times(Range(*_ALMOST_GOOD)).by(config.revise.times)
+        yield _revision_load(config, context, example, revisions)
+        verdicts = judged + revisions
+    elif config.mode == "preference":
+        replies = Range(1, 1).by(config.preference.samples - 1)
+        if config.preference.samples > 1:
+            yield _reply_load(config, context, example, None, judged.times(replies))
+        if (weaker := config.preference.rejected_endpoint) is not None:
+            yield _reply_load(config, context, example, weaker, judged)
+            replies += Range(1, 1)
+        if judge.mode == "score":
+            verdicts = judged + judged.times(replies)
+    # A panel's members are asked each; a pool shares the requests, and stands here under its first.
+    for name in judge.panel or (config.endpoint_of("judge"),):
+        if judge.mode == "pairwise":
+            # The second order is asked where the first one had a winner.
+            yield _comparison_load(
+                config, judge, name, context, example, judged.times(Range(replies.low, 2 * replies.high))
+            )
+        yield _judge_load(config, judge, name, context, example, verdicts)
 
 
 def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
@@ -175,14 +223,41 @@ def _topics_load(config: Config, context: str, tasks: Range) -> _Load:
     )
 
 
-def _judge_load(config: Config, judge: Judge, endpoint: str, context: str, example: Example, tasks: Range) -> _Load:
+def _revision_load(config: Config, context: str, example: Example, requests: Range) -> _Load:
+    verdict = Verdict({criterion.name: 1 for criterion in config.judge.criteria} if config.judge else {}, 1, "", "")
+    shown = _bytes(revision_request(config, context, example, verdict).messages) / BYTES_PER_TOKEN
+    conversation = _at_most(_conversation_tokens(config), config.generation.max_tokens)
+    prompt = Range(shown, shown) + conversation + Range(0, _VERDICT_TOKENS[1])
+    endpoint = config.endpoint_of("generation")
+    return _Load("revise", endpoint, requests, prompt, conversation, config.generation.max_tokens)
+
+
+def _reply_load(config: Config, context: str, example: Example, endpoint: str | None, requests: Range) -> _Load:
+    shown = _bytes(reply_request(config, context, example, 1, endpoint).messages) / BYTES_PER_TOKEN
+    # All turns but the last reply are shown.
+    turns = Range(*_USER_TOKENS).by(config.generation.turns) + Range(*_REPLY_TOKENS).by(config.generation.turns - 1)
+    reply = _at_most(Range(*_REPLY_TOKENS), config.generation.max_tokens)
+    name = endpoint or config.endpoint_of("generation")
+    return _Load("reply", name, requests, Range(shown, shown) + turns, reply, config.generation.max_tokens)
+
+
+def _comparison_load(
+    config: Config, judge: Judge, endpoint: str, context: str, example: Example, requests: Range
+) -> _Load:
+    (request, *_), _ = comparison_requests(config, judge, context, example, example)
+    shown = _bytes(request.messages) / BYTES_PER_TOKEN
+    prompt = Range(shown, shown) + _conversation_tokens(config) + Range(*_REPLY_TOKENS)
+    choice = _at_most(Range(*_CHOICE_TOKENS), judge.max_tokens)
+    return _Load("compare", endpoint, requests.by(judge.samples), prompt, choice, judge.max_tokens)
+
+
+def _judge_load(config: Config, judge: Judge, endpoint: str, context: str, example: Example, verdicts: Range) -> _Load:
     shown = _bytes(judge_request(config, judge, context, example).messages) / BYTES_PER_TOKEN
     verdict = Range(*_VERDICT_TOKENS) + Range(*_SCORE_TOKENS).by(len(judge.criteria))
     return _Load(
         "judge",
         endpoint,
-        # Every accepted example has a verdict; of the others, those that a filter or the index dropped have none.
-        Range(config.target, tasks.high).by(judge.samples),
+        verdicts.by(judge.samples),
         Range(shown, shown) + _at_most(_conversation_tokens(config), config.generation.max_tokens),
         _at_most(verdict, judge.max_tokens),
         judge.max_tokens,
@@ -275,6 +350,13 @@ def _assumptions(config: Config) -> tuple[str, ...]:
     ]
     if config.judge is not None:
         lines.append("a verdict has 15 to 80 tokens for its reason and 5 to 12 for each criterion")
+    if config.revise is not None:
+        lines.append(
+            f"{_ALMOST_GOOD[0]:.0%} to {_ALMOST_GOOD[1]:.0%} of the judged examples are sent back each time (revise);"
+            " what that saves elsewhere is not counted"
+        )
+    if config.mode == "preference":
+        lines.append(f"of {_PAIRED[0]:.0%} to {_PAIRED[1]:.0%} of the examples a preference can be made")
     if config.topics.file is None:
         lines.append("a topic has 10 to 25 tokens, and three quarters or more of a batch are new")
     if config.context is not None:
@@ -309,6 +391,8 @@ def _warnings(config: Config, loads: Sequence[_Load], topics: Sequence[Topic]) -
                 f"one {load.stage} request may need {largest:,.0f} tokens, more than endpoints.{name} allows in a"
                 f" minute ({tpm:,.0f}): shorten the prompt, or lower max_tokens"
             )
+    if config.mode == "preference" and config.preference.samples > 1 and not config.preference.temperature:
+        lines.append("preference.samples asks for the same reply again: at temperature 0 they will hardly differ")
     if config.judge is not None and config.judge.samples > 1 and not config.judge.temperature:
         lines.append("judge.samples asks the same question again: at temperature 0 the answers will hardly differ")
     return tuple(lines)

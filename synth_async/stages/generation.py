@@ -10,7 +10,7 @@ from synth_async.stages.facets import facet_lines
 from synth_async.stages.keys import request_key
 from synth_async.stages.templates import GENERATION_FORMAT, GENERATION_FORMAT_TURNS, GENERATION_PROMPT, render
 
-__all__ = ["generation_request", "is_conversation", "plan_task"]
+__all__ = ["answer_schema", "generation_request", "is_conversation", "plan_task"]
 
 # Nothing but what every kind of server compiles: types, all keys required, no others, no bounds.
 _EXCHANGE = AnswerSchema(
@@ -99,10 +99,20 @@ def plan_task(
 def generation_request(config: Config, task: Task) -> ChatRequest:
     """What is asked of the endpoint for a task."""
     settings = config.generation
-    schema = _CONVERSATION if is_conversation(task) else _EXCHANGE
     return ChatRequest(
-        task.key, Stage.GENERATE, task.messages, settings.temperature, settings.max_tokens, "json_object", schema
+        task.key,
+        Stage.GENERATE,
+        task.messages,
+        settings.temperature,
+        settings.max_tokens,
+        "json_object",
+        answer_schema(task),
     )
+
+
+def answer_schema(task: Task) -> AnswerSchema:
+    """The object that an answer to a task should be, and a revision of it."""
+    return _CONVERSATION if is_conversation(task) else _EXCHANGE
 
 
 def is_conversation(task: Task) -> bool:

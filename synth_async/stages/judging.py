@@ -1,19 +1,11 @@
-"""The judge: a rubric of named criteria scored 1-5, asked in a way that the example cannot answer for itself.
-
-The example reaches the judge as JSON on one line inside a fence with a random nonce. Text in a JSON string has no line
-breaks and no bare quotes, so the example can neither close the fence nor add a line outside it. The nonce is drawn for
-each request and left out of the key, so that a verdict is found again after a restart.
-"""
+"""The judge: a rubric of named criteria scored 1-5, asked in a way that the example cannot answer for itself."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
-
-import orjson
 
 from synth_async.config.models import Config, Criterion, Endpoint, Judge
 from synth_async.records import (
@@ -27,18 +19,21 @@ from synth_async.records import (
     Stage,
     Verdict,
 )
+from synth_async.stages.fence import fenced, fenced_anew, one_json_line
 from synth_async.stages.keys import request_key
 from synth_async.stages.parsing import read_object
+from synth_async.stages.questions import Question, Questions
 from synth_async.stages.templates import JUDGE_PROMPT, render
 
 __all__ = [
     "VERDICT_ATTEMPTS",
+    "askers",
     "combined",
-    "fenced_anew",
     "judge_request",
     "judge_requests",
     "low_score",
     "read_verdict",
+    "verdict_questions",
 ]
 
 VERDICT_ATTEMPTS = 2
@@ -59,37 +54,41 @@ def judge_request(config: Config, judge: Judge, context: str, example: Example) 
 def judge_requests(config: Config, judge: Judge, context: str, example: Example) -> tuple[ChatRequest, ...]:
     """The requests for all verdicts on an example, in the order they are asked in. Raises nothing for any text in it.
 
-    Of a panel each request names its endpoint. Endpoints with one model and body are told apart by the sample index,
-    so that every answer has a key of its own.
+    Of a panel each request names its endpoint.
     """
     # Few templates look at the topic; for the others the rubric is the same text for every example.
     topic = example.task.topic.text if judge.prompt and "topic" in judge.prompt else ""
     labels = _label_values(config, judge)
     instructions = _instructions(judge, config.domain, config.system_prompt, context, topic, labels)
-    shown = _one_json_line({"conversation": list(example.messages)})
+    shown = one_json_line({"conversation": list(example.messages)})
     schema = _verdict_schema(judge, labels)
     asked: list[ChatRequest] = []
-    for name in judge.panel or (config.endpoint_of("judge"),):
-        before = sum(_is_alike(config.endpoints[name], config.endpoints[other.endpoint or name]) for other in asked)
-        for sample in range(before, before + judge.samples):
-            key = _key(config, judge, config.endpoints[name], instructions, shown, sample)
-            messages: tuple[Message, ...] = (
-                {"role": "system", "content": instructions},
-                {"role": "user", "content": _fenced(shown, nonce=secrets.token_hex(8))},
+    for name, sample in askers(config, judge):
+        key = _key(config, judge, config.endpoints[name or config.endpoint_of("judge")], instructions, shown, sample)
+        messages: tuple[Message, ...] = (
+            {"role": "system", "content": instructions},
+            {"role": "user", "content": fenced("Score the example between the fences.", shown)},
+        )
+        asked.append(
+            ChatRequest(
+                key, Stage.JUDGE, messages, judge.temperature, judge.max_tokens, "json_object", schema, endpoint=name
             )
-            asked.append(
-                ChatRequest(
-                    key,
-                    Stage.JUDGE,
-                    messages,
-                    judge.temperature,
-                    judge.max_tokens,
-                    "json_object",
-                    schema,
-                    endpoint=name if judge.panel else None,
-                )
-            )
+        )
     return tuple(asked)
+
+
+def askers(config: Config, judge: Judge) -> list[tuple[str | None, int]]:
+    """Whom one question goes to: the endpoint of the panel (None: whichever serves the judge) and the sample index.
+
+    Endpoints with one model and body are told apart by the sample index, so that every answer has a key of its own.
+    """
+    if judge.panel is None:
+        return [(None, sample) for sample in range(judge.samples)]
+    asked: list[tuple[str | None, int]] = []
+    for name in judge.panel:
+        before = sum(_is_alike(config.endpoints[name], config.endpoints[other or name]) for other, _ in asked)
+        asked.extend((name, sample) for sample in range(before, before + judge.samples))
+    return asked
 
 
 def _is_alike(one: Endpoint, other: Endpoint) -> bool:
@@ -108,14 +107,6 @@ def _key(config: Config, judge: Judge, endpoint: Endpoint, instructions: str, sh
         sample=sample,
         extra_body=endpoint.extra_body,
     )
-
-
-def _one_json_line(value: object) -> str:
-    """JSON on one line by anybody's idea of a line: Unicode's separators, which JSON allows in strings, are escaped."""
-    text = orjson.dumps(value).decode()
-    for separator in "\u0085\u2028\u2029":
-        text = text.replace(separator, f"\\u{ord(separator):04x}")
-    return text
 
 
 @lru_cache(maxsize=16)
@@ -184,16 +175,19 @@ def _verdict_schema(judge: Judge, labels: LabelValues) -> AnswerSchema:
     )
 
 
-def fenced_anew(request: ChatRequest) -> ChatRequest:
-    """The same question under the same key, in another fence: a judge that repeats itself may answer this one."""
-    system, user = request.messages
-    shown = user["content"].split("\n")[2]
-    again: Message = {"role": "user", "content": _fenced(shown, nonce=secrets.token_hex(8))}
-    return replace(request, messages=(system, again))
-
-
-def _fenced(shown: str, *, nonce: str) -> str:
-    return f"Score the example between the fences.\n<<<EXAMPLE {nonce}\n{shown}\nEXAMPLE {nonce}>>>"
+def verdict_questions(judge: Judge, requests: Sequence[ChatRequest]) -> Questions[Verdict | Drop]:
+    """The questions for one verdict; each malformed answer is asked for once more, in another fence."""
+    verdicts = []
+    for request in requests:
+        attempt, completion = yield Question(request)
+        verdict = read_verdict(judge, completion)
+        while isinstance(verdict, Drop) and attempt < VERDICT_ATTEMPTS:
+            attempt, completion = yield Question(fenced_anew(request), attempt + 1)
+            verdict = read_verdict(judge, completion)
+        if isinstance(verdict, Drop):
+            return verdict
+        verdicts.append(verdict)
+    return combined(judge, verdicts)
 
 
 def read_verdict(judge: Judge, completion: Completion) -> Verdict | Drop:

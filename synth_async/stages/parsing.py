@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from synth_async.records import Completion, Drop, DropReason, Example, Message, Stage, Task, Usage
 from synth_async.stages.json_text import only_object, strict_json, without_thoughts
 
-__all__ = ["MalformedBody", "read_completion", "read_example", "read_object", "usage_of"]
+__all__ = ["MalformedBody", "read_completion", "read_example", "read_object", "read_text", "usage_of"]
 
 _SHOWN = 120
 """Characters of a body, at the most, that reach a message."""
@@ -162,6 +162,20 @@ def read_object(completion: Completion, *, stage: Stage = Stage.GENERATE) -> dic
     Truncation is decided first: a cut object may look whole after a repair. A refusal that the server marks comes next,
     then what the content itself shows.
     """
+    text = _answer_text(completion, stage)
+    if isinstance(text, Drop):
+        return text
+    found = only_object(text)
+    return Drop(stage, found, f"it begins: {_shown(text)}") if isinstance(found, DropReason) else found
+
+
+def read_text(completion: Completion, *, stage: Stage) -> str | Drop:
+    """The text that was asked for, cleaned, or a drop of `stage`: truncated, refused or empty."""
+    text = _answer_text(completion, stage)
+    return text if isinstance(text, Drop) else _cleaned(text) or Drop(stage, DropReason.EMPTY, "no text")
+
+
+def _answer_text(completion: Completion, stage: Stage) -> str | Drop:
     finish_reason = (completion.finish_reason or "").lower()
     if finish_reason in _CUT:
         return Drop(stage, DropReason.TRUNCATED, f"finish_reason {finish_reason}")
@@ -176,8 +190,7 @@ def read_object(completion: Completion, *, stage: Stage = Stage.GENERATE) -> dic
         return Drop(stage, DropReason.TRUNCATED, "the reasoning never ends")
     if not text:
         return Drop(stage, DropReason.EMPTY, "nothing behind the reasoning")
-    found = only_object(text)
-    return Drop(stage, found, f"it begins: {_shown(text)}") if isinstance(found, DropReason) else found
+    return text
 
 
 # --- an object to an example ---------------------------------------------------------------------

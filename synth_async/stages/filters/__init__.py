@@ -7,7 +7,7 @@ bad examples cost next to nothing, and the same example is always counted under 
 from __future__ import annotations
 
 from synth_async.stages.filters.leakage import prompt_texts
-from synth_async.stages.filters.pii import build_redaction
+from synth_async.stages.filters.pii import build_redaction, marks_in
 from synth_async.stages.filters.rules import NamedFilter, build_filters, first_breach
 
-__all__ = ["NamedFilter", "build_filters", "build_redaction", "first_breach", "prompt_texts"]
+__all__ = ["NamedFilter", "build_filters", "build_redaction", "first_breach", "marks_in", "prompt_texts"]

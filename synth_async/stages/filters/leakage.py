@@ -13,7 +13,13 @@ from functools import partial
 from synth_async.config.models import Config
 from synth_async.records import Example, Message, Task
 from synth_async.stages.filters.turns import quoted
-from synth_async.stages.templates import GENERATION_FORMAT, GENERATION_FORMAT_TURNS, GENERATION_PROMPT
+from synth_async.stages.templates import (
+    GENERATION_FORMAT,
+    GENERATION_FORMAT_TURNS,
+    GENERATION_PROMPT,
+    REPLY_PROMPT,
+    REVISION_PROMPT,
+)
 from synth_async.stages.words import gram_set, is_mostly_unspaced, tokens
 
 __all__ = ["build_leakage", "prompt_texts"]
@@ -52,6 +58,8 @@ def prompt_texts(config: Config) -> tuple[str, ...]:
         *_TEMPLATE_PARTS.split(template),
         *_TEMPLATE_PARTS.split(GENERATION_FORMAT),
         *_TEMPLATE_PARTS.split(GENERATION_FORMAT_TURNS),
+        *(_TEMPLATE_PARTS.split(REVISION_PROMPT) if config.revise is not None else ()),
+        *(_TEMPLATE_PARTS.split(REPLY_PROMPT) if config.mode == "preference" else ()),
     )
 
 

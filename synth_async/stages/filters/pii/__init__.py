@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from synth_async.stages.filters.pii.finding import Finding, number_windows
 from synth_async.stages.filters.pii.national import find_national_ids
 from synth_async.stages.filters.pii.payments import find_cards, find_ibans
 
-__all__ = ["MARKS", "Finding", "build_redaction", "find_pii", "pii_breach"]
+__all__ = ["MARKS", "Finding", "build_redaction", "find_pii", "marks_in", "pii_breach"]
 
 MARKS: dict[PiiKind, str] = {
     "email": "[EMAIL]",
@@ -68,6 +68,12 @@ def pii_breach(example: Example, *, settings: Pii) -> str | None:
         if found:
             return f"{message['role']}: {', '.join(dict.fromkeys(finding.kind for finding in found))}"
     return None
+
+
+def marks_in(messages: Iterable[Message], kinds: Iterable[PiiKind]) -> dict[PiiKind, int]:
+    """How many marks of these kinds stand in messages that were redacted."""
+    text = "\n".join(message["content"] for message in messages)
+    return {kind: count for kind in kinds if (count := text.count(MARKS[kind]))}
 
 
 def build_redaction(config: Filters) -> Callable[[Example], Example]:
