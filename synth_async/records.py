@@ -58,10 +58,14 @@ class Message(TypedDict):
 
 
 class DatasetLine(TypedDict):
-    """A line of `dataset.jsonl`, and what a filter of the user's own is shown: the scores are not there yet then."""
+    """A line of `dataset.jsonl`, and what a filter of the user's own is shown: the scores are not there yet then.
+
+    `rejected` is the other last turn of a preference.
+    """
 
     id: str
     messages: list[Message]
+    rejected: NotRequired[list[Message]]
     metadata: dict[str, Any]
 
 

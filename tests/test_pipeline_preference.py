@@ -23,6 +23,7 @@ from scripted_endpoint import (
     words,
 )
 
+from synth_async import Answer, Decision, read_journal
 from synth_async.dataset.deduplicate import deduplicate_file
 from synth_async.dataset.export import ExportWishes, export
 from synth_async.dataset.formats import FORMATS
@@ -191,3 +192,18 @@ def test_exports_and_verbs_read_a_dataset_of_preferences(tmp_path: Path) -> None
     assert judged.messages == tuple(lines[0]["messages"][1:])
     deduplicate_file(run / "dataset.jsonl", tmp_path / "kept.jsonl")
     assert lines_of(tmp_path / "kept.jsonl") == lines
+
+
+def test_the_journal_names_the_answers_that_a_pair_is_made_of(tmp_path: Path) -> None:
+    """Read from Python, each decision that accepts has the keys of both replies, the rejected one a reply's."""
+    with scripted_endpoint(_reply) as endpoint:
+        drive(tmp_path, _tree(endpoint))
+    records = list(read_journal(tmp_path / "run"))
+    answers = {record.key: record.stage for record in records if isinstance(record, Answer)}
+    accepted = [record for record in records if isinstance(record, Decision) and record.accepted]
+    assert len(accepted) == 20
+    for decision in accepted:
+        chosen, rejected = decision.answers
+        assert answers[rejected] == "reply"
+        assert chosen == decision.key or answers[chosen] == "reply"
+    assert {decision.answers[0] == decision.key for decision in accepted} == {True, False}

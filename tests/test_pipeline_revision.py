@@ -21,6 +21,7 @@ from scripted_endpoint import (
     usual_reply,
 )
 
+from synth_async import Answer, Decision, read_journal
 from synth_async.config import load_config
 from synth_async.errors import StoppedEarly
 from synth_async.pipeline.fork import fork_run
@@ -81,6 +82,19 @@ def test_revised_examples_say_so_and_are_counted(tmp_path: Path) -> None:
         assert truth_of(tmp_path / "run") == truth
         assert again.metrics["revised"] == found
         assert endpoint.count() == sent
+
+
+def test_the_journal_names_the_answer_that_an_example_was_revised_to(tmp_path: Path) -> None:
+    """Read from Python, a decision on a revised example has the key of the revision; others have none."""
+    with scripted_endpoint(_judge) as endpoint:
+        drive(tmp_path, _tree(endpoint))
+    records = list(read_journal(tmp_path / "run"))
+    revisions = {record.key for record in records if isinstance(record, Answer) and record.stage == "revise"}
+    decisions = {record.id: record for record in records if isinstance(record, Decision)}
+    for line in dataset_of(tmp_path / "run"):
+        answers = decisions[line["id"]].answers
+        assert len(answers) == line["metadata"].get("revised", False)
+        assert set(answers) <= revisions
 
 
 def test_nothing_is_revised_twice(tmp_path: Path) -> None:

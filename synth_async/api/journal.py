@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth_async.errors import UsageError
-from synth_async.pipeline.frames import ACCEPT, REJECT, REOPEN, TASK, TOPICS, drop_of, task_of, verdict_of
+from synth_async.pipeline.frames import (
+    ACCEPT,
+    REJECT,
+    REOPEN,
+    TASK,
+    TOPICS,
+    drop_of,
+    preference_of,
+    revision_of,
+    task_of,
+    verdict_of,
+)
 from synth_async.records import Completion, Drop, Stage, Task, Verdict
 from synth_async.stages.parsing import MalformedBody, read_completion
 from synth_async.store.frames import Frame, read_frame
@@ -52,6 +63,8 @@ class Decision:
     """What became of a task (the one with this key): accepted where there is no drop. The last one counts.
 
     `fingerprint` names the filters, judge and dedup that decided. `in_place`: it stands where an earlier one stood.
+    `answers` are the keys of the answers that the example is made of where its task's own is not all: of a revision, or
+    of the chosen and the rejected reply of a preference.
     """
 
     key: str
@@ -59,6 +72,7 @@ class Decision:
     verdict: Verdict | None
     fingerprint: str
     in_place: bool
+    answers: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -116,7 +130,15 @@ def _topics(frame: Frame) -> NewTopics:
 
 def _decision(frame: Frame) -> Decision:
     drop = None if frame.kind == ACCEPT else drop_of(frame)
-    return Decision(frame.key, drop, verdict_of(frame), frame.fields["fp"], frame.fields.get("in_place", False))
+    in_place = frame.fields.get("in_place", False)
+    return Decision(frame.key, drop, verdict_of(frame), frame.fields["fp"], in_place, _answers(frame))
+
+
+def _answers(frame: Frame) -> tuple[str, ...]:
+    revision, preference = revision_of(frame), preference_of(frame)
+    if revision is not None and revision.key is not None:
+        return (revision.key,)
+    return () if preference is None else (preference.chosen_key, preference.rejected_key)
 
 
 def _reopened(frame: Frame) -> Reopened:
