@@ -7,13 +7,13 @@ reader's light or dark scheme.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from synth_async.bench.measures import AMOUNTS, whole_seconds
 from synth_async.bench.results import BenchResult, EndpointResult
+from synth_async.report.charts import round_ticks
 
 __all__ = ["Panel", "chart_html", "chart_svg", "panels_of"]
 
@@ -139,13 +139,13 @@ def _drawn(panel: Panel, longest_s: float) -> list[str]:
 def _grid(axes: _Axes) -> list[str]:
     right = _WIDTH - _RIGHT
     parts = [f'<text class="soft" x="{right}" y="{_FLOOR + 36}" text-anchor="end">seconds from the begin</text>']
-    for value in _ticks(axes.highest):
+    for value in round_ticks(axes.highest):
         at = axes.y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text class="soft" x="{_LEFT - 8}" y="{at + 4}" text-anchor="end">{value:,.10g}</text>')
     parts += [
         f'<text class="soft" x="{axes.x(value)}" y="{_FLOOR + 18}" text-anchor="middle">{value:,.10g}</text>'
-        for value in _ticks(axes.longest_s)
+        for value in round_ticks(axes.longest_s)
     ]
     return parts
 
@@ -169,11 +169,3 @@ def _limit(panel: Panel, axes: _Axes) -> list[str]:
         f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>',
         f'<text class="limit-label" x="{right}" y="{at - 6}" text-anchor="end">limit {panel.limit:,.10g}/s</text>',
     ]
-
-
-def _ticks(highest: float) -> list[float]:
-    """Round values from 0 to at most `highest`, four to eight of them."""
-    raw = max(highest / 5, sys.float_info.min)  # a rate may be so small that its fifth is 0
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
-    return [step * number for number in range(int(highest / step + 1e-9) + 1)]
