@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.stamp-runtime
 DEV := $(VENV)/.stamp-dev
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help quickstart test test-slow coverage check format lock clean
+.PHONY: help quickstart test test-slow test-browser coverage check format lock clean
 
 help:  ## this list
 	sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -24,6 +24,9 @@ test: $(DEV)  ## the test suite, without the slow tests
 # 5 is pytest's answer where no test is marked slow.
 test-slow: $(DEV)  ## the tests that kill real processes or take long
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-browser: $(DEV)  ## the report in a headless Chromium, where there is one
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 coverage: $(DEV)  ## the test suite, and what it does not reach
 	$(BIN)/coverage erase

@@ -138,6 +138,24 @@ def test_looking_at_no_run_folder_is_exit_2(tmp_path: Path, verb: str) -> None:
     assert "no such folder" in synth(verb, "nowhere", cwd=tmp_path).stderr
 
 
+def test_report_writes_a_page_and_names_it(tmp_path: Path) -> None:
+    """Beside the text, which is said also where the page cannot be written (exit 74); the run's own files stay."""
+    (tmp_path / "run.json").write_text('{"name": "r", "target": 5}')
+    done = synth("report", tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"page      {tmp_path / 'report.html'}")
+    assert "0 examples accepted" in done.stdout
+    found = json.loads(synth("report", tmp_path, "--json", cwd=tmp_path).stdout)
+    assert found["page"] == str(tmp_path / "report.html")
+    page = tmp_path / "report.html"
+    assert page.read_text().startswith("<!doctype html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run.json"]
+    page.unlink()
+    (page / "in the way").mkdir(parents=True)
+    failed = synth("report", tmp_path, cwd=tmp_path)
+    assert (failed.returncode, "0 examples accepted" in failed.stdout) == (74, True)
+    assert "could not be written" in failed.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "model", "told"),

@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth_async.report.text import BoundedCounter, LengthHistogram, read_report, report_text
+from synth_async.report.facts import BoundedCounter, LengthHistogram, RunReport
+from synth_async.report.follow import Follower
+from synth_async.report.text import report_text
 
 
 def line(topic: str = "refund", **more: Any) -> dict[str, Any]:
@@ -22,6 +24,13 @@ def write(path: Path, *lines: dict[str, Any], tail: str = "") -> Path:
     """The path of a JSONL file that ends with `tail`."""
     path.write_text("".join(json.dumps(each) + "\n" for each in lines) + tail)
     return path
+
+
+def read_report(dataset: Path, rejects: Path) -> RunReport:
+    """What both files add up to."""
+    follower = Follower(dataset, rejects)
+    follower.read_on()
+    return follower.report
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=60))

@@ -235,9 +235,10 @@ def status(folder: FolderPath, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(folder: FolderPath, as_json: AsJson = False) -> None:
-    """Print the report of a run.
+    """Print the report of a run, and write it as report.html.
 
-    The funnel, scores, lengths, facets, topics, the reasons of the drops with samples, tokens, cost.
+    The funnel, scores, lengths, facets, topics, the reasons of the drops with samples, tokens, cost; the page has the
+    speed over time, duplicate clusters and examples besides.
     """
     from synth_async.cli.looking import show_report
 

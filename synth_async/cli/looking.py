@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_async.cli.console import end_start_up, print_json, print_text, say
 from synth_async.errors import UsageError
-from synth_async.report.metrics import FUNNEL
+from synth_async.report.metrics import FUNNEL, state_of
 from synth_async.report.summary import duration, summary_text
 from synth_async.store.run_folder import RunFolder, read_json
 
@@ -112,11 +112,7 @@ def _metrics(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _state(holder: str | None, metrics: Mapping[str, Any] | None) -> str:
-    if holder is not None:
-        return "running"
-    if metrics is None:
-        return "new"
-    return "finished" if metrics["accepted"] >= metrics["target"] else "stopped"
+    return "running" if holder is not None else state_of(metrics)
 
 
 def _holder(lock: Path) -> str | None:
@@ -149,18 +145,25 @@ def _last_change(folder: RunFolder) -> float:
 
 
 def show_report(path: Path, *, as_json: bool) -> None:
-    """The report of a run."""
+    """The report of a run, on stdout and as `report.html` in its folder."""
     end_start_up()
     folder = _run_folder(path)
-    from synth_async.report.text import read_report, report_text
+    from synth_async.report.text import report_text
+    from synth_async.report.writing import ReportWriter, read_timeline
 
     manifest, metrics = read_json(folder.manifest) or {}, _metrics(folder)
     name = str(manifest.get("name", path.name))
-    report = read_report(folder.dataset, folder.rejects)
-    if as_json:
-        print_json({"name": name, "folder": str(path), "metrics": metrics, **report.as_json()})
-    else:
-        print_text(report_text(report, metrics, name=name))
+    writer = ReportWriter(folder)
+    writer.read_on()
+    report = writer.follower.report
+    try:
+        writer.write(metrics, read_timeline(folder), _state(_holder(folder.lock), metrics))
+    finally:  # what could be read is said, also where the page cannot be written
+        if as_json:
+            found = {"name": name, "folder": str(path), "page": str(folder.page), "metrics": metrics}
+            print_json({**found, **report.as_json()})
+        else:
+            print_text(f"{report_text(report, metrics, name=name)}\n\npage      {folder.page}")
 
 
 # --- validate ------------------------------------------------------------------------------------

@@ -176,10 +176,7 @@ class _Speaker:
         simulated = any(endpoint.is_simulator for endpoint in run.config.endpoints.values())
         text = summary_text(run.metrics, name=run.config.name, simulated=simulated)
         if not self._quiet and run.metrics["answered"]:
-            say(
-                f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\n"
-                f"report    synth-async report {folder.path}"
-            )
+            say(f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\nreport    {folder.page}")
         self._log(text.replace("\n", "\n    "))
         if wishes.as_json:
             print_json({"folder": str(folder.path), **run.metrics}, indent=None)

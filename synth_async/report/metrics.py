@@ -10,7 +10,7 @@ from typing import Any
 from synth_async.records import Drop, Example, Stage
 from synth_async.stages.coverage import Standing
 
-__all__ = ["FUNNEL", "Tally", "coverage_json"]
+__all__ = ["FUNNEL", "Tally", "coverage_json", "state_of"]
 
 FUNNEL = ("asked", "answered", "parsed", "passed", "judged", "accepted")
 """Steps of the funnel, in order: each counts the tasks that came at least so far."""
@@ -26,6 +26,13 @@ def coverage_json(standings: Iterable[Standing], accepted: int) -> dict[str, dic
             found["given_up"] = True
         coverage.setdefault(each.axis, {})[each.value] = found
     return coverage
+
+
+def state_of(metrics: Mapping[str, Any] | None) -> str:
+    """Where a run stands that nobody drives: `new`, `stopped` or `finished`."""
+    if metrics is None:
+        return "new"
+    return "finished" if metrics["accepted"] >= metrics["target"] else "stopped"
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 from synth_async.report.metrics import FUNNEL
 
-__all__ = ["duration", "money", "summary_text"]
+__all__ = ["STEPS", "duration", "money", "summary_text"]
 
 SHOWN_FROM = 0.02
 """Points between a wished and a reached share from which the summary speaks of it."""
 
 _BAR = 30
-_STEPS = {
+STEPS = {
     "asked": "tasks planned",
     "answered": "answered by the model",
     "parsed": "readable as an example",
@@ -36,7 +36,7 @@ def summary_text(metrics: Mapping[str, Any], *, name: str, simulated: bool) -> s
 def _funnel(metrics: Mapping[str, Any]) -> list[str]:
     most = max(1, *(metrics[step] for step in FUNNEL))
     return [
-        f"  {step:<10}{metrics[step]:>9,}  {'█' * round(_BAR * metrics[step] / most):<{_BAR}}  {_STEPS[step]}"
+        f"  {step:<10}{metrics[step]:>9,}  {'█' * round(_BAR * metrics[step] / most):<{_BAR}}  {STEPS[step]}"
         for step in FUNNEL
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from synth_async.stages.words import tokens
 
-__all__ = ["compression_ratio", "distinct_n", "entropy_bits", "evenness", "top_opener_share"]
+__all__ = ["compression_ratio", "distinct_n", "entropy_bits", "evenness", "opener_entropy_bits", "top_opener_share"]
 
 
 def distinct_n(texts: Iterable[str], n: int = 2) -> float:
@@ -45,8 +45,16 @@ def compression_ratio(texts: Iterable[str]) -> float:
 
 def top_opener_share(texts: Sequence[str], words: int = 3) -> float:
     """Share of the texts that begin with the most frequent first words, 0-1."""
-    openers = Counter(tuple(tokens(text)[:words]) for text in texts)
-    return max(openers.values()) / len(texts) if texts else 0.0
+    return max(_openers(texts, words).values()) / len(texts) if texts else 0.0
+
+
+def opener_entropy_bits(texts: Sequence[str], words: int = 3) -> float:
+    """Entropy of the first words of the texts, in bits: 0 where all begin alike."""
+    return entropy_bits(_openers(texts, words))
+
+
+def _openers(texts: Sequence[str], words: int) -> Counter[str]:
+    return Counter(" ".join(tokens(text)[:words]) for text in texts)
 
 
 def entropy_bits(counts: Mapping[str, int]) -> float:

@@ -4,7 +4,8 @@
     journal-*.log   append-only truth (store.journal)
     dataset.jsonl   accepted examples           rejects.jsonl   drops with their reasons
     dedup.sidecar   what the dedup index needs of accepted examples, not to be computed again (store.sidecar)
-    metrics.json    counts of the run           report.html, report.txt   what a person reads
+    metrics.json    counts of the run           timeline.json             the same over time
+    report.html     what a person reads
     run.log         what was said               run.lock        who holds the folder
     journal.reserve space for the last answers when the disk is full; only while a run writes (store.reserve)
 
@@ -67,6 +68,14 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def timeline(self) -> Path:
+        return self.path / "timeline.json"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def log(self) -> Path:
         return self.path / "run.log"
 
@@ -127,9 +136,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step, durable before it shows: temporary file, fsync, rename. Raises `DiskFailure`."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def write_atomically(path: Path, content: bytes, *, by: str = "") -> None:
+    """Replace a file in one step, durable before it shows: temporary file, fsync, rename. Raises `DiskFailure`.
+
+    Where two processes may write the same file, `by` names this one: neither takes the other's half for its own.
+    """
+    temporary = path.with_name(f".{path.name}{by}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
