@@ -99,7 +99,14 @@ def test_the_key_is_in_no_file_and_on_no_screen(tmp_path: Path) -> None:
     assert any("***" in line["detail"] for line in rejects_of(tmp_path / "run"))
     assert b"my key ***" in (tmp_path / "run" / "dataset.jsonl").read_bytes()
     files = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert {"journal-000001.log", "run.log", "metrics.json", "rejects.jsonl"} <= files.keys()
+    assert {
+        "journal-000001.log",
+        "run.log",
+        "metrics.json",
+        "rejects.jsonl",
+        "report.html",
+        "timeline.json",
+    } <= files.keys()
     screens = {"redirected": _shown(redirected), "done": _shown(done), "reported": _shown(reported)}
     for name, content in {**files, **screens}.items():
         assert _CORE not in content, name

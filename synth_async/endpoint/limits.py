@@ -120,6 +120,16 @@ class Limits:
         return self._pauses.total_s
 
     @property
+    def per_minute(self) -> dict[str, float]:
+        """Requests and tokens a minute that the config or the server's own words allow, as far as they are known."""
+        ceilings = {"requests": (self._request_rate, REQUEST_MARGIN), "tokens": (self._token_rate, TOKEN_MARGIN)}
+        return {
+            unit: round(60 * finder.ceiling / margin, 3)
+            for unit, (finder, margin) in ceilings.items()
+            if finder.ceiling is not None
+        }
+
+    @property
     def charges_reserved(self) -> bool:
         """Whether the server charges prompt + max_tokens. Before that is known: unless there is room to find it out."""
         found = self.accounting.found

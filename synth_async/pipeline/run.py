@@ -27,6 +27,7 @@ from synth_async.pipeline.kept import KeptExamples
 from synth_async.pipeline.ledger import Ledger
 from synth_async.pipeline.manifest import check_manifest, decision_fingerprint
 from synth_async.pipeline.replay import Replay, goes_on, reopen_failed
+from synth_async.pipeline.reporting import Reporting
 from synth_async.pipeline.watch import patience_s, watch_for_sleep, watch_for_stall
 from synth_async.records import DropReason
 from synth_async.report.metrics import Tally, coverage_json
@@ -98,6 +99,7 @@ class Run:
     _stop_error: SynthAsyncError | None = None
     _started_at: float = 0.0
     _budget: Budget | None = None
+    _reporting: Reporting | None = None
 
     @property
     def config(self) -> Config:
@@ -181,9 +183,8 @@ class Run:
         self.tally.topics = len(pool)
         self._tell_what_was_found(journal, dataset, rejects, state_is_new=state.is_empty)
         if planner.target_is_met or self.options.offline:
-            if not earlier or dataset.rewritten or rejects.rewritten or self.tally.funnel() != _funnel_of(earlier):
-                await self._write_metrics(planner)
-            self.metrics = read_json(self.folder.metrics) or {}
+            is_news = dataset.rewritten or rejects.rewritten or self.tally.funnel() != _funnel_of(earlier)
+            await self._end_at_once(planner, is_news=is_news)
             return
         if warning := space_warning(self.folder, accepted=planner.accepted, target=config.target):
             self.on_note(warning)
@@ -217,14 +218,26 @@ class Run:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._write_metrics(planner)
+                await self._finish_report(self._graph.stop_error if self._graph is not None else None)
+
+    async def _end_at_once(self, planner: Planner, *, is_news: bool) -> None:
+        """There is nothing to send; counts and page are written where they say something new, or are not there."""
+        if is_news:
+            await self._write_metrics(planner)
+        self.metrics = read_json(self.folder.metrics) or {}
+        if is_news or not self.folder.page.exists():
+            await self._finish_report(None)
 
     async def _run_graph(self, graph: Graph, journal: Journal, planner: Planner) -> None:
         if self._stop_error is not None:
             graph.stop(self._stop_error)
+        reporting = self._open_reporting
+        reporting.begin(self._endpoints)
         async with anyio.create_task_group() as upkeep:
             upkeep.start_soon(self._keep_durable, graph, journal)
             upkeep.start_soon(self._tell)
             upkeep.start_soon(self._keep_metrics, graph, planner)
+            upkeep.start_soon(reporting.keep, lambda: self.metrics)
             upkeep.start_soon(watch_for_sleep, self._after_sleep)
             upkeep.start_soon(watch_for_stall, self._look, partial(self._tell_stall, graph), patience_s(self.config))
             stopped_by = await graph.run()
@@ -259,6 +272,16 @@ class Run:
                 graph.stop(error)
                 return
 
+    @property
+    def _open_reporting(self) -> Reporting:
+        if self._reporting is None:
+            raise AssertionError("a run is reported on when its counts are restored")
+        return self._reporting
+
+    async def _finish_report(self, stopped_by: SynthAsyncError | None) -> None:
+        await self._open_reporting.finish(self.metrics, stopped_by)
+        self._open_reporting.close()
+
     def _after_sleep(self, slept_s: float) -> None:
         self.on_note(f"nothing ran here for {slept_s:.0f} s; what finds no answer now is sent anew")
         for endpoint in self._endpoints.values():
@@ -281,11 +304,15 @@ class Run:
         return Snapshot(
             self.tally,
             self.config.target,
-            self.tally.earlier_elapsed_s + elapsed_s,
+            self._elapsed_s(),
             sum(endpoint.in_flight for endpoint in self._endpoints.values()),
             self._utilisation(elapsed_s),
             self._waiting_for(),
         )
+
+    def _elapsed_s(self) -> float:
+        """Seconds of all the processes of the run together."""
+        return self.tally.earlier_elapsed_s + time.monotonic() - self._started_at
 
     def _waiting_for(self) -> str:
         return "; ".join(why for endpoint in self._endpoints.values() if (why := endpoint.waiting_for()))
@@ -322,12 +349,15 @@ class Run:
         )
         content = orjson.dumps(self.metrics, option=orjson.OPT_INDENT_2) + b"\n"
         await anyio.to_thread.run_sync(write_atomically, self.folder.metrics, content)
+        if self._endpoints:
+            await self._open_reporting.write_timeline()
 
     def _restore_counts(self, earlier: Mapping[str, Any]) -> None:
         """Counts that the journal does not hold go on from the last metrics; without that file they begin anew."""
         self.tally.earlier_attempts = earlier.get("attempts", 0)
         self.tally.earlier_http_429 = earlier.get("http_429", 0)
         self.tally.earlier_elapsed_s = earlier.get("elapsed_s", 0.0)
+        self._reporting = Reporting(self.folder, self.tally, self._elapsed_s, self.on_note)
 
     def _tell_what_was_found(
         self, journal: Journal, dataset: ShadowFile, rejects: ShadowFile, *, state_is_new: bool
