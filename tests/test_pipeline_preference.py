@@ -29,7 +29,7 @@ from synth_async.dataset.export import ExportWishes, export
 from synth_async.dataset.formats import FORMATS
 from synth_async.dataset.judged_rows import example_of_row
 from synth_async.dataset.validation import validate_file
-from synth_async.report.text import read_report
+from synth_async.report.follow import Follower
 
 WEAK = "zeluda"
 """A word in every reply of the weaker model."""
@@ -186,8 +186,9 @@ def test_exports_and_verbs_read_a_dataset_of_preferences(tmp_path: Path) -> None
     assert validate_file(Path(done.out), FORMATS["trl-dpo"]).breach_count == 0
     export(ExportWishes(run, "trl-sft", out=tmp_path / "sft.jsonl"))
     assert lines_of(tmp_path / "sft.jsonl") == [{"messages": line["messages"]} for line in lines]
-    report = read_report(run / "dataset.jsonl", run / "rejects.jsonl")
-    assert (report.accepted, report.unreadable) == (20, 0)
+    follower = Follower(run / "dataset.jsonl", run / "rejects.jsonl")
+    follower.read_on()
+    assert (follower.report.accepted, follower.report.unreadable) == (20, 0)
     judged = example_of_row(lines[0], 1, system_prompt="You help customers of a shop.")
     assert judged.messages == tuple(lines[0]["messages"][1:])
     deduplicate_file(run / "dataset.jsonl", tmp_path / "kept.jsonl")
