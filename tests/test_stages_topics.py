@@ -53,6 +53,14 @@ def test_an_apostrophe_at_the_end_stays() -> None:
     assert read_topic_lines('"Late" and "broken"') == ['"Late" and "broken"']
 
 
+@pytest.mark.parametrize("refusal", ["I'm sorry, but I can't help with that request.", "I cannot assist with this."])
+def test_a_refusal_is_no_topic(refusal: str) -> None:
+    """Nobody writes about what an answer declined; a single topic that speaks of what cannot be done is one."""
+    assert read_topic_lines(refusal) == []
+    assert read_topic_lines("Unable to log in after a password reset") == ["Unable to log in after a password reset"]
+    assert read_topic_lines("I cannot find my invoice") == ["I cannot find my invoice"]
+
+
 @pytest.mark.parametrize(
     "line",
     ["Here are 25 topics:", "Here is a list", "Sure! Here you go", "Certainly, topics follow", "## Edge cases",

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from synth_async.config.models import Config
 from synth_async.records import ChatRequest, Message, Stage, Topic
 from synth_async.stages.dedup import Deduplicator, Sketch
+from synth_async.stages.filters.refusals import refusal_in_opening
 from synth_async.stages.keys import request_key
 from synth_async.stages.templates import CATEGORIES_PROMPT, TOPICS_PROMPT, render
 
@@ -122,9 +123,12 @@ def categories_request(config: Config, count: int) -> ChatRequest:
 def read_topic_lines(content: str, *, is_cut: bool = False) -> list[str]:
     """One topic a line, with numbering, bullets, quotes and emphasis taken off, headings and fences left out.
 
-    Reasoning before the topics is not read. The last line of an answer that was cut (`is_cut`) is no whole topic.
+    Reasoning before the topics is not read. The last line of an answer that was cut (`is_cut`) is no whole topic. An
+    answer of one line that declines the request holds none.
     """
     lines = _THOUGHTS_END.sub("", _THOUGHTS.sub("", content)).strip().splitlines()
+    if len(lines) == 1 and refusal_in_opening(lines[0]) is not None:
+        return []
     topics = []
     for line in lines[:-1] if is_cut else lines:
         text = _bare(line)
