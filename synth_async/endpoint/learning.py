@@ -136,6 +136,11 @@ class RateFinder:
             self._grow(now)
         return self._rate if math.isfinite(self._rate) else None
 
+    def learnt(self, now: float) -> float | None:
+        """The rate, where it is not the declared one."""
+        rate = self.rate(now)
+        return rate if rate is not None and rate < self._declared else None
+
     @property
     def is_limited(self) -> bool:
         """Whether there is a rate at all."""

@@ -135,6 +135,13 @@ class Limits:
         found = self.accounting.found
         return found == "reserved" or (found is None and (self._tokens_left or 0.0) < _ROOM_TO_FIND_OUT)
 
+    def learnt(self) -> tuple[float | None, float | None, int | None]:
+        """(requests, tokens per minute, slots): what the endpoint allows, None where that is what was declared."""
+        now = anyio.current_time()
+        rates = (finder.learnt(now) for finder in (self._request_rate, self._token_rate))
+        requests, tokens = (60 * rate if rate is not None else None for rate in rates)
+        return requests, tokens, None if self._slow_start or self.cap == self.max_in_flight else self.cap
+
     # --- before a request ------------------------------------------------------------------------
 
     @property

@@ -28,7 +28,8 @@ from synth_async.endpoint.purse import Lease, Purse, is_free
 from synth_async.endpoint.retry import next_delay_s
 from synth_async.endpoint.wire import Dialect, request_body
 from synth_async.errors import EndpointRefused, RateLimited, RequestRejected, StoppedEarly, TransientFailure
-from synth_async.records import ChatRequest, Completion, Stage
+from synth_async.records import ChatRequest, Completion, Stage, Usage
+from synth_async.stages.measured import SECTIONS, StageWork
 from synth_async.stages.parsing import MalformedBody, read_completion
 
 __all__ = ["WORKER_LOST", "Endpoint", "EndpointCounts", "Exchange", "KeepAnswer", "TokenEstimate"]
@@ -79,6 +80,19 @@ class EndpointCounts:
     charged_tokens: float = 0.0
     """In the unit that the server charges, as far as that is known: what its token limit is used up by."""
     latency_sum_s: float = 0.0
+    by_stage: dict[str, StageWork] = field(default_factory=dict)
+    """What the answers came to, by the section of the config that asked for them."""
+
+    def note_answered(self, stage: Stage | None, usage: Usage, charged: float = 0.0, latency_s: float = 0.0) -> None:
+        """An answer came, for a stage where that is known. One of a batch is charged to no limit of ours."""
+        self.answered += 1
+        self.latency_sum_s += latency_s
+        self.prompt_tokens += usage.prompt
+        self.completion_tokens += usage.completion
+        self.charged_tokens += charged
+        if stage is not None:
+            work = StageWork(1, usage.prompt, usage.completion, charged, latency_s)
+            self.by_stage[SECTIONS[stage]] = self.by_stage.get(SECTIONS[stage], StageWork()) + work
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,16 +422,13 @@ class Endpoint:
     def _note(
         self, request: ChatRequest, answer: HttpAnswer, completion: Completion, permit: Permit, prompt_bytes: int
     ) -> None:
-        self.counts.answered += 1
-        self.counts.latency_sum_s += answer.latency_s
-        self.counts.prompt_tokens += completion.usage.prompt
-        self.counts.completion_tokens += completion.usage.completion
         self._estimate.learn(request, prompt_bytes, completion)
         self.breaker.note_answered()
         usage = completion.usage
         charge = Charge(used=usage.total, reserved=usage.prompt + (request.max_tokens or usage.completion))
         self.limits.note_answered(permit, charge, read_limits(answer.headers.raw, now_s=time.time()))
-        self.counts.charged_tokens += charge.reserved if self.limits.accounting.found == "reserved" else charge.used
+        charged = charge.reserved if self.limits.accounting.found == "reserved" else charge.used
+        self.counts.note_answered(request.stage, usage, charged, answer.latency_s)
 
     def _expected_tokens(self, request: ChatRequest, prompt_bytes: int) -> float:
         """What the server is expected to charge: at admission for prompt + max_tokens, or for what is really used."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from synth_async.errors import DiskFailure, Interrupted, SynthAsyncError
 from synth_async.pipeline.batch_book import JournalBook, refuse_strays
 from synth_async.pipeline.budget import Budget
 from synth_async.pipeline.endpoints import BatchExport, Connect, connected_here, open_endpoints
+from synth_async.pipeline.gauges import Gauges
 from synth_async.pipeline.graph import Graph
 from synth_async.pipeline.journal_state import JournalState, restored_budget, scan
 from synth_async.pipeline.kept import KeptExamples
@@ -34,6 +33,8 @@ from synth_async.report.metrics import Tally, coverage_json
 from synth_async.stages.curation import Curation
 from synth_async.stages.dedup import PACKED_BYTES
 from synth_async.stages.few_shot import read_examples
+from synth_async.stages.forecast import Forecast
+from synth_async.stages.measured import RecentRate
 from synth_async.stages.planner import Planner
 from synth_async.stages.task_plan import TaskPlan, task_plan
 from synth_async.stages.topics import TopicPool
@@ -63,7 +64,10 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a run stands, for a listener. Shares are of the endpoint's limits over this process's life."""
+    """Where a run stands, for a listener. Shares are of the endpoint's limits over this process's life.
+
+    `expected` is what is left to do, None before enough was measured; `recent` the rate of the last minute.
+    """
 
     tally: Tally
     target: int
@@ -71,6 +75,9 @@ class Snapshot:
     in_flight: int
     utilisation: Mapping[str, Mapping[str, float | None]]
     waiting_for: str
+    http_429: int
+    recent: RecentRate
+    expected: Forecast | None
 
 
 @dataclass(slots=True)
@@ -95,11 +102,14 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     metrics: dict[str, Any] = field(default_factory=dict)
     _graph: Graph | None = None
-    _endpoints: dict[str, ServingEndpoint] = field(default_factory=dict)
+    _gauges: Gauges = field(init=False)
     _stop_error: SynthAsyncError | None = None
     _started_at: float = 0.0
     _budget: Budget | None = None
     _reporting: Reporting | None = None
+
+    def __post_init__(self) -> None:
+        self._gauges = Gauges(self.config, self.tally, {}, started_s=0.0)
 
     @property
     def config(self) -> Config:
@@ -116,7 +126,7 @@ class Run:
 
     async def drive(self) -> None:
         """Go on until the target is met; raises what stopped the run early. The folder can be resumed in every case."""
-        self._started_at = time.monotonic()
+        self._started_at = anyio.current_time()
         self.folder.create()
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.folder.lock))
@@ -170,6 +180,7 @@ class Run:
         self.tally = ledger.tally
         earlier = read_json(self.folder.metrics) or {}
         self._restore_counts(earlier)
+        self._gauges = Gauges(config, self.tally, earlier, started_s=self._started_at)
         planner = Planner(config)
         replay = Replay(config, context, state=state, ledger=ledger, curation=curation, planner=planner, kept=kept)
         # Telling near-repeats apart takes an index of all topics, which a finished run has no use for.
@@ -194,7 +205,7 @@ class Run:
             book = JournalBook(journal, state.batches)
             opened = open_endpoints(config, self.resolved, book, export=self.export, connect=self.connect)
             async with opened as endpoints:
-                self._endpoints = endpoints
+                self._gauges.endpoints = endpoints
                 for name, endpoint in endpoints.items():
                     endpoint.on_note = self.on_note
                     endpoint.purse = self._budget.purse(name) if self._budget is not None else None
@@ -232,7 +243,7 @@ class Run:
         if self._stop_error is not None:
             graph.stop(self._stop_error)
         reporting = self._open_reporting
-        reporting.begin(self._endpoints)
+        reporting.begin(self._gauges.endpoints)
         async with anyio.create_task_group() as upkeep:
             upkeep.start_soon(self._keep_durable, graph, journal)
             upkeep.start_soon(self._tell)
@@ -260,6 +271,7 @@ class Run:
 
     async def _tell(self) -> None:
         while True:
+            self._gauges.tick(anyio.current_time())
             self.on_progress(self.snapshot())
             await anyio.sleep(_TELL_S)
 
@@ -284,72 +296,62 @@ class Run:
 
     def _after_sleep(self, slept_s: float) -> None:
         self.on_note(f"nothing ran here for {slept_s:.0f} s; what finds no answer now is sent anew")
-        for endpoint in self._endpoints.values():
+        for endpoint in self._gauges.endpoints.values():
             endpoint.note_slept()
 
     def _look(self) -> tuple[object, bool]:
         """(what has happened so far, whether it is known why nothing does)."""
         tally = self.tally
         decided = (tally.accepted, sum(tally.rejected.values()))
-        sent = [(each.counts.attempts, each.counts.answered) for each in self._endpoints.values()]
-        return (tally.topics, tally.asked, decided, sent), bool(self._waiting_for())
+        sent = (self._gauges.attempts, self._gauges.answered)
+        return (tally.topics, tally.asked, decided, sent), bool(self._gauges.waiting_for)
 
     def _tell_stall(self, graph: Graph, stalled_s: float) -> None:
-        endpoints = " ".join(repr(endpoint) for endpoint in self._endpoints.values())
+        endpoints = " ".join(repr(endpoint) for endpoint in self._gauges.endpoints.values())
         self.on_note(f"nothing has happened for {stalled_s:.0f} s: {graph!r} {endpoints}")
 
     def snapshot(self) -> Snapshot:
         """Where the run stands now."""
-        elapsed_s = time.monotonic() - self._started_at
+        elapsed_s = anyio.current_time() - self._started_at
+        gauges = self._gauges
         return Snapshot(
             self.tally,
             self.config.target,
             self._elapsed_s(),
-            sum(endpoint.in_flight for endpoint in self._endpoints.values()),
-            self._utilisation(elapsed_s),
-            self._waiting_for(),
+            gauges.in_flight,
+            gauges.utilisation(elapsed_s),
+            gauges.waiting_for,
+            self.tally.earlier_http_429 + gauges.http_429,
+            gauges.recent,
+            gauges.expected(),
         )
 
     def _elapsed_s(self) -> float:
         """Seconds of all the processes of the run together."""
-        return self.tally.earlier_elapsed_s + time.monotonic() - self._started_at
-
-    def _waiting_for(self) -> str:
-        return "; ".join(why for endpoint in self._endpoints.values() if (why := endpoint.waiting_for()))
-
-    def _utilisation(self, elapsed_s: float) -> dict[str, dict[str, float | None]]:
-        """Share of each declared limit that was used, 0-1; None where none is declared."""
-        minutes = max(elapsed_s, 1e-9) / 60
-        used: dict[str, dict[str, float | None]] = {}
-        for name, endpoint in self._endpoints.items():
-            rpm, tpm = endpoint.settings.rpm, endpoint.settings.tpm
-            used[name] = {
-                "requests": round(endpoint.counts.answered / (rpm * minutes), 4) if rpm else None,
-                "tokens": round(endpoint.counts.charged_tokens / (tpm * minutes), 4) if tpm else None,
-            }
-        return used
+        return self.tally.earlier_elapsed_s + anyio.current_time() - self._started_at
 
     async def _write_metrics(self, planner: Planner) -> None:
-        elapsed_s = time.monotonic() - self._started_at
-        counts = [endpoint.counts for endpoint in self._endpoints.values()]
+        elapsed_s = anyio.current_time() - self._started_at
+        gauges = self._gauges
         self.metrics = self.tally.as_json(
-            attempts=sum(count.attempts for count in counts),
-            http_429=sum(count.http_429 for count in counts),
+            attempts=gauges.attempts,
+            http_429=gauges.http_429,
             elapsed_s=elapsed_s,
             more={
                 "target": self.config.target,
-                "utilisation": self._utilisation(elapsed_s),
+                "utilisation": gauges.utilisation(elapsed_s),
                 **({"budget": self._budget.as_json()} if self._budget is not None else {}),
                 "coverage": coverage_json(planner.coverage.standings(), planner.accepted),
                 "undecided": planner.undecided,
-                "waiting_for": self._waiting_for(),
-                "batches": [each for endpoint in self._endpoints.values() for each in endpoint.batches()],
-                "failures": dict(sum((count.failures for count in counts), start=Counter())),
+                "waiting_for": gauges.waiting_for,
+                "batches": gauges.batches,
+                "failures": gauges.failures,
+                **gauges.as_json(),
             },
         )
         content = orjson.dumps(self.metrics, option=orjson.OPT_INDENT_2) + b"\n"
         await anyio.to_thread.run_sync(write_atomically, self.folder.metrics, content)
-        if self._endpoints:
+        if self._gauges.endpoints:
             await self._open_reporting.write_timeline()
 
     def _restore_counts(self, earlier: Mapping[str, Any]) -> None:

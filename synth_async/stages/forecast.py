@@ -1,6 +1,7 @@
 """What a run would take: requests, tokens, cost and time, each as a range, from the prompts that it would send.
 
-Nothing here is measured. What is guessed is a named constant, and `Forecast.assumptions` says it in words.
+Nothing here is measured: see `projection` for that. What is guessed is a named constant, and `Forecast.assumptions`
+says it in words.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from synth_async.stages.revision import revision_request
 from synth_async.stages.task_plan import TaskPlan
 from synth_async.stages.topics import TopicBatch, topics_request
 
-__all__ = ["EndpointForecast", "Forecast", "Range", "StageForecast", "forecast"]
+__all__ = ["EndpointForecast", "Forecast", "Range", "StageForecast", "forecast", "limits_of"]
 
 BYTES_PER_TOKEN = 4.0
 """English with the usual tokenizers (OpenAI's rule of thumb); scripts without spaces come to fewer bytes."""
@@ -49,6 +50,9 @@ _LATENCY_S: Mapping[str, tuple[float, float]] = {
     "judge": (1, 6),
     "compare": (1, 6),
 }
+_CPU_S = (0.0015, 0.005)
+"""Of this process for each request, with what comes after it (benchmarks/pipeline.py, on a quiet machine or not)."""
+
 _TYPICAL_TOPIC = "Refund for a plan that was changed twice in one month, asked for by the owner of a small shop"
 
 
@@ -68,6 +72,10 @@ class Range:
 
     def by(self, factor: float) -> Range:
         return Range(self.low * factor, self.high * factor)
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +105,12 @@ class EndpointForecast:
     @property
     def time_s(self) -> Range:
         """By the limit that binds."""
-        bounds = [bound for bound in (self.by_rpm_s, self.by_tpm_s, self.by_concurrency_s) if bound is not None]
-        return Range(max(bound.low for bound in bounds), max(bound.high for bound in bounds))
+        return _longest([each for each in (self.by_rpm_s, self.by_tpm_s, self.by_concurrency_s) if each is not None])
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a whole run would take. `cost_usd` is None when any stage's is."""
+    """What a run takes, from its beginning or from here on. `cost_usd` is None when any stage's is."""
 
     target: int
     stages: tuple[StageForecast, ...]
@@ -112,6 +119,20 @@ class Forecast:
     time_s: Range
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
+    by_machine_s: Range | None = None
+    """What the client's own CPU takes, where that was measured."""
+    measured_on: int = 0
+    """Decided examples that it was measured on; 0: everything is assumed."""
+    accepted: int = 0
+    """Examples that are there already; all figures are of what is left."""
+
+    @property
+    def requests(self) -> Range:
+        return _sum(stage.requests for stage in self.stages)
+
+    @property
+    def tokens(self) -> Range:
+        return _sum(stage.prompt_tokens + stage.completion_tokens for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +156,23 @@ def forecast(config: Config, context: str, topics: Sequence[Topic], plan: TaskPl
     stages = tuple(_stage_forecast(config, load) for load in loads)
     endpoints = tuple(_endpoint_forecast(config, name, loads) for name in config.used_endpoints)
     costs = [stage.cost_usd for stage in stages if stage.cost_usd is not None]
+    machine = _sum(load.requests for load in loads).times(Range(*_CPU_S))
     return Forecast(
         target=config.target,
         stages=stages,
         endpoints=endpoints,
         cost_usd=_sum(costs) if len(costs) == len(stages) else None,
         # One request after the other is the least there is: topics, then an example, then its verdict.
-        time_s=Range(max(each.time_s.low for each in endpoints), max(each.time_s.high for each in endpoints))
+        time_s=_longest([machine, *(each.time_s for each in endpoints)])
         + _sum(_latency(config, load) for load in loads),
         assumptions=_assumptions(config),
         warnings=_warnings(config, loads, topics),
+        by_machine_s=machine,
     )
+
+
+def _longest(bounds: Sequence[Range]) -> Range:
+    return Range(max(bound.low for bound in bounds), max(bound.high for bound in bounds))
 
 
 def _sum(ranges: Iterable[Range]) -> Range:
@@ -302,7 +329,7 @@ def _stage_forecast(config: Config, load: _Load) -> StageForecast:
 def _endpoint_forecast(config: Config, name: str, loads: Sequence[_Load]) -> EndpointForecast:
     endpoint = config.endpoints[name]
     own = [load for load in loads if load.endpoint == name]
-    rpm, tpm = _limits(endpoint)
+    rpm, tpm = limits_of(endpoint)
     busy = _sum(load.requests.times(_latency(config, load)) for load in own)
     return EndpointForecast(
         name,
@@ -312,7 +339,7 @@ def _endpoint_forecast(config: Config, name: str, loads: Sequence[_Load]) -> End
     )
 
 
-def _limits(endpoint: Endpoint) -> tuple[float | None, float | None]:
+def limits_of(endpoint: Endpoint) -> tuple[float | None, float | None]:
     """(rpm, tpm) that bind: the declared ones, or those that the embedded endpoint enforces where they are tighter."""
     enforced = endpoint.simulation
     rpm = [limit for limit in (endpoint.rpm, enforced.rpm if enforced else None) if limit]
@@ -367,7 +394,8 @@ def _assumptions(config: Config) -> tuple[str, ...]:
         guessed = ", ".join(f"{stage} {low:g}-{high:g} s" for stage, (low, high) in _LATENCY_S.items())
         lines.append(f"latency of a request, a guess: {guessed}")
     if len(real) < len(config.used_endpoints):
-        lines.append("the embedded endpoint answers after its latency; the work of this machine is not counted")
+        lines.append("the embedded endpoint answers after its latency")
+    lines.append(f"{1000 * _CPU_S[0]:g} to {1000 * _CPU_S[1]:g} ms of CPU here for each request")
     if any(config.endpoints[name].tpm and config.endpoints[name].token_accounting == "auto" for name in real):
         lines.append("tpm is charged by use; a server that charges prompt + max_tokens takes longer (token_accounting)")
     return tuple(lines)
@@ -384,7 +412,7 @@ def _warnings(config: Config, loads: Sequence[_Load], topics: Sequence[Topic]) -
         )
     for load in loads:
         name = load.endpoint
-        _, tpm = _limits(config.endpoints[name])
+        _, tpm = limits_of(config.endpoints[name])
         largest = load.prompt.high + (load.max_tokens or load.completion.high)
         if tpm is not None and largest > tpm:
             lines.append(

@@ -377,9 +377,8 @@ class BatchEndpoint:
         self._resolve(line.custom_id, completion if completion is not None else failure, place)
 
     def _note_answer(self, custom_id: str, completion: Completion) -> None:
-        self.counts.answered += 1
-        self.counts.prompt_tokens += completion.usage.prompt
-        self.counts.completion_tokens += completion.usage.completion
+        waiting = self._waiting.get(custom_id)
+        self.counts.note_answered(waiting[0].stage if waiting is not None else None, completion.usage)
         dialect = self._dialects.pop(custom_id, None)
         if dialect is not None and custom_id in self._waiting:
             self._online.negotiation.note_answered(self._waiting[custom_id][0], dialect)

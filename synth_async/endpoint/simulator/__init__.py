@@ -15,4 +15,5 @@ says so: its one model is called `simulator`. Import from the modules: `server` 
     answers   ChatBody -> Answer, a function of the seed and the request body
     ledger    what was asked, answered and charged
     server, batch_http, process, __main__    HTTP, the child process, the command line
+    in_process                   chat without HTTP, for clocks that jump
 """

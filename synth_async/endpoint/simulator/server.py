@@ -41,7 +41,7 @@ from synth_async.endpoint.simulator.limits import RateLimits, Refusal
 from synth_async.endpoint.simulator.replies import faulty_reply, json_reply, refuse_key, reset_connection
 from synth_async.endpoint.simulator.tokens import count_prompt_tokens
 
-__all__ = ["DESK", "application", "listening", "run_until", "serve"]
+__all__ = ["DESK", "application", "drawn_latency_s", "listening", "refusal_parts", "run_until", "serve"]
 
 _LARGEST_BODY_BYTES = 32 * 1024 * 1024
 # Long enough that a client's idle connection is never closed under its hands within a run.
@@ -109,7 +109,7 @@ class _Endpoint:
             return _over_limit(refusal, self._limits.headers())
         headers = self._limits.headers()
         self._ledger.accept(charged, time.time())
-        if (latency_s := self._latency_s(draws.latency)) > 0:
+        if (latency_s := drawn_latency_s(self._simulation, draws.latency)) > 0:
             await asyncio.sleep(latency_s)
         if chat.samples:
             draws = another_sample(draws, times_asked)
@@ -128,11 +128,13 @@ class _Endpoint:
         self._ledger.faults[fault.value] += 1
         return fault, turn
 
-    def _latency_s(self, draw: float) -> float:
-        median, sigma = self._simulation.latency_s, self._simulation.latency_sigma
-        if median == 0 or sigma == 0:
-            return median
-        return median * math.exp(sigma * _NORMAL.inv_cdf(min(max(draw, 1e-9), 1 - 1e-9)))
+
+def drawn_latency_s(simulation: Simulation, draw: float) -> float:
+    """The latency that a draw (0-1) stands for: lognormal around the median."""
+    median, sigma = simulation.latency_s, simulation.latency_sigma
+    if median == 0 or sigma == 0:
+        return median
+    return median * math.exp(sigma * _NORMAL.inv_cdf(min(max(draw, 1e-9), 1 - 1e-9)))
 
 
 async def _fail(fault: TransportFault, turn: int, request: web.Request, whole: bytes) -> web.StreamResponse | None:
@@ -156,10 +158,17 @@ async def _fail(fault: TransportFault, turn: int, request: web.Request, whole: b
 
 
 def _over_limit(refusal: Refusal, headers: dict[str, str]) -> web.Response:
+    body, hints = refusal_parts(refusal)
+    return json_reply(429, body, {**headers, **hints})
+
+
+def refusal_parts(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
+    """The body and the further headers of a 429."""
+    hints = {}
     if refusal.wait_s is not None:
-        headers["retry-after"] = str(math.ceil(refusal.wait_s))
-        headers["retry-after-ms"] = str(math.ceil(refusal.wait_s * 1000))
-    return json_reply(429, error_body(refusal.message, kind=refusal.unit, code="rate_limit_exceeded"), headers)
+        hints["retry-after"] = str(math.ceil(refusal.wait_s))
+        hints["retry-after-ms"] = str(math.ceil(refusal.wait_s * 1000))
+    return error_body(refusal.message, kind=refusal.unit, code="rate_limit_exceeded"), hints
 
 
 def _no_such_model(name: str) -> web.Response:
