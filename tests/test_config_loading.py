@@ -36,7 +36,7 @@ def test_a_small_config_loads_with_the_defaults(tmp_path: Path) -> None:
     """What a config leaves out has the defaults of the models."""
     loaded = load(tmp_path, BASE)
     expected = Config.model_validate(yaml.safe_load(BASE))
-    assert dataclasses.astuple(loaded) == (expected, tmp_path / "c.yaml", BASE, None, (), (), ())
+    assert dataclasses.astuple(loaded) == (expected, tmp_path / "c.yaml", BASE, None, (), (), (), {})
 
 
 def test_paths_are_relative_to_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

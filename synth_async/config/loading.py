@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from synth_async.config.checks import section, tree_mistakes
 from synth_async.config.inputs import InputMistake, read_personas, read_rows, read_text, read_topics, read_words
 from synth_async.config.models import Config
 from synth_async.config.overrides import apply_overrides
+from synth_async.config.prices import listed_prices
 from synth_async.config.source import KeyPath, Mistake, Source, dotted, parse_yaml
 from synth_async.config.wording import bool_mistakes, place, shown, validation_mistakes
 from synth_async.errors import ConfigError, ConfigProblem
@@ -29,7 +31,8 @@ class LoadedConfig:
     """A config without mistakes. Its paths are absolute; `text` is the file as read, before any override.
 
     `context` is the text of `context.file`; `topics` are those of `topics.file`, in its order, repetitions included;
-    `personas` those of `personas.file`; `examples` the rows of `examples.file` with their line numbers, of any shape.
+    `personas` those of `personas.file`; `examples` the rows of `examples.file` with their line numbers, of any shape;
+    `price_sources` says of endpoints without a price of their own where the one that they have is from.
     """
 
     config: Config
@@ -39,6 +42,7 @@ class LoadedConfig:
     topics: tuple[Topic, ...] = ()
     personas: tuple[str, ...] = ()
     examples: tuple[tuple[int, dict[str, Any]], ...] = ()
+    price_sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -90,7 +94,13 @@ def _checked(
 ) -> LoadedConfig:
     file, folder, tree = str(path), path.absolute().parent, source.tree
     config, model_mistakes = _validated(tree)
-    mistakes = [*source.mistakes, *override_mistakes, *tree_mistakes(tree), *model_mistakes, *bool_mistakes(tree)]
+    mistakes, no_bools = [*source.mistakes, *override_mistakes, *tree_mistakes(tree)], bool_mistakes(tree)
+    sources: dict[str, str] = {}
+    if not (mistakes or no_bools) and all(mistake.path[:1] == ("budget",) for mistake in model_mistakes):
+        prices, sources = listed_prices(tree["endpoints"], os.environ)
+        if prices:
+            config, model_mistakes = _validated(_with_prices(tree, prices))
+    mistakes += [*model_mistakes, *no_bools]
     if section(tree, "filters").get("custom") or section(tree, "filters").get("language"):
         from synth_async.config.extensions import extension_mistakes  # noqa: PLC0415 - runs the user's code
 
@@ -113,7 +123,13 @@ def _checked(
         topics=inputs.topics,
         personas=inputs.personas,
         examples=inputs.examples,
+        price_sources=sources,
     )
+
+
+def _with_prices(tree: dict[str, Any], prices: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    named = {name: {**tree["endpoints"][name], "price": price} for name, price in prices.items()}
+    return {**tree, "endpoints": {**tree["endpoints"], **named}}
 
 
 def _validated(tree: dict[str, Any]) -> tuple[Config | None, list[Mistake]]:

@@ -797,7 +797,10 @@ class Config(_Section):
             return self
         unpriced = [name for name in self.used_endpoints if self.endpoints[name].price is None]
         if self.budget.usd is not None and unpriced:
-            raise ValueError(f"budget.usd: endpoints.{unpriced[0]} has no price")
+            raise ValueError(
+                f"budget.usd: endpoints.{unpriced[0]} has no price; give it `price: {{prompt: P, completion: C}}` in"
+                " dollars per million tokens, or install 'synth-async[prices]', which knows many models"
+            )
         if self.budget.usd is not None or self.budget.tokens is not None:
             for stage in ("topics", "generation", "judge"):
                 section = getattr(self, stage)
