@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from synth_async import __version__
-from synth_async.cli.console import begin_start_up, exit_on_error, say
+from synth_async.cli.console import begin_start_up, complain, exit_on_error, talk_json
+from synth_async.errors import ExitCode
 
 __all__ = ["app", "main"]
 
@@ -34,6 +35,12 @@ Overrides = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Processes that read lines; default: one a core.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonLogs = Annotated[
+    bool,
+    typer.Option(
+        "--json-logs", help="Talk on stderr in JSON Lines: time, event (note, progress, end, error), message, ..."
+    ),
+]
 
 
 class Verify(StrEnum):
@@ -107,17 +114,21 @@ def preview(
     config: ConfigPath,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=10_000, help="Examples to generate.")] = 5,
     overrides: Overrides = None,
+    json_logs: JsonLogs = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the prompts, a few examples, their verdicts.
 
-    The examples are generated in a folder that is thrown away: the requests are paid for, nothing is kept.
+    The examples are generated in a folder that is thrown away: the requests are paid for, nothing is kept. With 100
+    and more it ends with a forecast of the whole run.
     """
     from synth_async.cli.prepared import prepared
 
     def action() -> None:
+        if json_logs:
+            talk_json()
         ready = prepared(config, overrides or [])
-        from synth_async.cli.running import preview_run
+        from synth_async.cli.pilot import preview_run
 
         preview_run(ready, number=number, as_json=as_json)
 
@@ -153,7 +164,8 @@ def run(
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster that runs; default: one is started here.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    json_logs: JsonLogs = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a run, or go on with it.
@@ -163,6 +175,8 @@ def run(
     from synth_async.cli.prepared import prepared
 
     def action() -> None:
+        if json_logs:
+            talk_json()
         from synth_async.cli.engine import ray_request
 
         ray = ray_request(workers, address, wanted=engine is Engine.RAY)
@@ -246,14 +260,21 @@ def report(folder: FolderPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def validate(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def validate(
+    config: ConfigPath,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default: runs/<name>.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Check a config, and forecast its run.
 
-    All mistakes at once; then the requests, tokens, time and cost to expect. Sends nothing.
+    All mistakes at once; then the requests, tokens, time and cost to expect: by what its run folder has measured, where
+    one is there, or else by assumptions. Sends nothing.
     """
-    from synth_async.cli.looking import validate_config
+    from synth_async.cli.forecasting import validate_config
 
-    exit_on_error(lambda: validate_config(config, overrides or [], as_json=as_json))
+    exit_on_error(lambda: validate_config(config, out, overrides or [], as_json=as_json))
 
 
 @app.command()
@@ -511,7 +532,7 @@ def bench(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; leaves with an exit code."""
     begin_start_up()
     try:
         app(prog_name="synth-async")
@@ -519,5 +540,6 @@ def main() -> None:
         # The reader of our stdout has left, as `| head` does.
         raise SystemExit(0) from None
     except OSError as error:
-        say(f"synth-async: {error.filename or 'file'}: {error.strerror}")
-        raise SystemExit(74 if error.errno in (5, 28, 30) else 1) from None
+        code = ExitCode.DISK if error.errno in (5, 28, 30) else ExitCode.UNEXPECTED
+        complain(f"{error.filename or 'file'}: {error.strerror}", code)
+        raise SystemExit(int(code)) from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_async.cli.console import end_start_up, print_json, print_text, say
+from synth_async.cli.console import end_start_up, print_json, print_path, print_text, say
 from synth_async.cli.tools import interrupted_by_signals, progress_shown
 from synth_async.errors import ExitCode
 
@@ -34,8 +33,7 @@ def export_dataset(source: Path, choices: Mapping[str, Any], *, as_json: bool) -
         print_json(summary.as_json())
         return
     say("\n".join(_export_lines(summary)))
-    sys.stdout.write(f"{summary.out}\n")
-    sys.stdout.flush()
+    print_path(summary.out)
 
 
 def _export_lines(summary: ExportSummary) -> Iterator[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_async.cli.console import end_start_up, hide, listen_to_libraries, print_json, print_text, say
+from synth_async.cli.console import end_start_up, hide, listen_to_libraries, print_json, print_path, print_text, say
 from synth_async.cli.tools import progress_shown
 from synth_async.config import LoadedConfig, ResolvedEndpoint, load_config, resolve_endpoint
 from synth_async.errors import ExitCode, Interrupted, SynthAsyncError, UsageError
@@ -114,8 +113,7 @@ def _scored(
     scored = _drive(loaded, resolved, source, out)
     say("\n".join(_scored_lines(scored, source)))
     if not as_json:
-        sys.stdout.write(f"{out}\n")
-        sys.stdout.flush()
+        print_path(out)
     return scored.as_json()
 
 

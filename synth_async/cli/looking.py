@@ -1,4 +1,4 @@
-"""`status`, `report` and `validate`: what looks and changes nothing."""
+"""`status` and `report`: what looks and changes nothing."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from synth_async.cli.console import end_start_up, print_json, print_text, say
+from synth_async.cli.console import end_start_up, print_json, print_text
 from synth_async.errors import UsageError
 from synth_async.report.metrics import FUNNEL, state_of
-from synth_async.report.summary import duration, summary_text
+from synth_async.report.summary import dollars, duration, short, summary_text
 from synth_async.store.run_folder import RunFolder, read_json
 
-if TYPE_CHECKING:
-    from synth_async.stages.batch_forecast import WayForecast
-    from synth_async.stages.forecast import Forecast, Range
-
-__all__ = ["show_report", "show_status", "validate_config"]
+__all__ = ["show_report", "show_status"]
 
 _NEEDED = (
     *FUNNEL,
@@ -58,7 +53,8 @@ def show_status(path: Path, *, as_json: bool) -> None:
         print_json(found | {"holder": holder, "last_change_s": round(time.time() - changed_at, 1), **(metrics or {})})
         return
     lines = [f"state     {_STATES[state]}" + (f" ({holder})" if holder else "")]
-    lines += [*_progress_lines(manifest, metrics), f"changed   {duration(max(0.0, time.time() - changed_at))} ago"]
+    lines += [*_progress_lines(manifest, metrics), *(_live_lines(metrics) if holder and metrics else [])]
+    lines.append(f"changed   {duration(max(0.0, time.time() - changed_at))} ago")
     lines.append(f"folder    {folder.path}")
     if metrics is not None:
         name, simulated = str(manifest.get("name", folder.path.name)), bool(manifest.get("simulated"))
@@ -72,6 +68,27 @@ def _progress_lines(manifest: Mapping[str, Any], metrics: Mapping[str, Any] | No
         return [f"target    {manifest.get('target', 'unknown')}; nothing is counted yet"]
     share = metrics["accepted"] / max(1, metrics["target"])
     return [f"accepted  {metrics['accepted']:,} of {metrics['target']:,} ({share:.1%})"]
+
+
+def _live_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """How fast a run is under way, what is left, and what it waits for; as of its last metrics, seconds ago."""
+    lines, recent, expected = [], metrics.get("recent") or {}, metrics.get("expected")
+    if recent.get("seconds"):
+        per_minute, sent = (60 * recent[name] / recent["seconds"] for name in ("accepted", "requests"))
+        lines.append(
+            f"speed     {per_minute:,.0f} accepted and {sent:,.0f} requests a minute, {recent['http_429']:,} answers"
+            f" with 429, over the last {duration(recent['seconds'])}"
+        )
+    if expected is not None:
+        cost = expected["cost_usd"]
+        dear = f", {dollars(cost)} more" if cost is not None else ""
+        lines.append(
+            f"left      about {duration(expected['time_s'])}, {expected['requests']:,} requests,"
+            f" {short(expected['tokens'])} tokens{dear}"
+        )
+    if metrics.get("waiting_for"):
+        lines.append(f"waits     {metrics['waiting_for']}")
+    return lines
 
 
 def _failure_lines(metrics: Mapping[str, Any]) -> list[str]:
@@ -164,100 +181,3 @@ def show_report(path: Path, *, as_json: bool) -> None:
             print_json({**found, **report.as_json()})
         else:
             print_text(f"{report_text(report, metrics, name=name)}\n\npage      {folder.page}")
-
-
-# --- validate ------------------------------------------------------------------------------------
-
-
-def validate_config(path: Path, overrides: Sequence[str], *, as_json: bool) -> None:
-    """Check a config and its key variables, then say what a run would take."""
-    from synth_async.cli.prepared import prepared
-
-    loaded = prepared(path, overrides).loaded
-    from synth_async.stages.batch_forecast import compare_ways, time_of_ways
-    from synth_async.stages.forecast import forecast
-    from synth_async.stages.task_plan import task_plan
-
-    found = forecast(loaded.config, loaded.context or "", loaded.topics, task_plan(loaded))
-    ways = compare_ways(loaded.config, found)
-    found = replace(found, time_s=time_of_ways(found, ways))
-    for warning in found.warnings:
-        say(f"{path}: warning: {warning}")
-    if as_json:
-        print_json(
-            {"config": str(path), "name": loaded.config.name, **asdict(found), "ways": [asdict(way) for way in ways]}
-        )
-    else:
-        print_text("\n".join(_forecast_lines(path, loaded.config.name, found, ways)))
-
-
-def _forecast_lines(path: Path, name: str, found: Forecast, ways: Sequence[WayForecast]) -> list[str]:
-    stages = [("stage", "endpoint", "requests", "prompt tokens", "completion tokens", "cost")]
-    for stage in found.stages:
-        tokens = _tokens(stage.prompt_tokens), _tokens(stage.completion_tokens)
-        stages.append((stage.stage, stage.endpoint, _counts(stage.requests), *tokens, _cost(stage.cost_usd)))
-    endpoints = [("endpoint", "time by rpm", "time by tpm", "time by concurrency")]
-    for endpoint in found.endpoints:
-        limited = _time(endpoint.by_rpm_s), _time(endpoint.by_tpm_s)
-        endpoints.append((endpoint.endpoint, *limited, _time(endpoint.by_concurrency_s)))
-    return [
-        f"{path}: no mistakes. For {found.target:,} accepted examples, the run {name!r} is expected to take:",
-        "",
-        *_table(stages),
-        "",
-        *_table(endpoints),
-        "",
-        *_way_lines(ways),
-        f"time      {_time(found.time_s)}",
-        f"cost      {_cost(found.cost_usd)}",
-        "",
-        "assumed:",
-        *(f"  - {line}" for line in found.assumptions),
-    ]
-
-
-def _way_lines(ways: Sequence[WayForecast]) -> list[str]:
-    """Batches and online requests beside each other; nothing where no stage could go in batches."""
-    if not ways:
-        return []
-    rows = [("stage", "endpoint", "online", "", "in batches", "", "chosen")]
-    for way in ways:
-        online, batch = (_time(way.online_s), _cost(way.online_usd)), (_time(way.batch_s), _cost(way.batch_usd))
-        rows.append((way.stage, way.endpoint, *online, *batch, "batch" if way.in_batches else "online"))
-    return [*_table(rows), ""]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["   ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _counts(numbers: Range) -> str:
-    low, high = f"{numbers.low:,.0f}", f"{numbers.high:,.0f}"
-    return low if low == high else f"{low} - {high}"
-
-
-def _tokens(numbers: Range) -> str:
-    low, high = _short(numbers.low), _short(numbers.high)
-    return low if low == high else f"{low} - {high}"
-
-
-def _short(number: float) -> str:
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _time(seconds: Range | None) -> str:
-    if seconds is None:
-        return "no limit"
-    low, high = duration(seconds.low), duration(seconds.high)
-    return low if low == high else f"{low} - {high}"
-
-
-def _cost(usd: Range | None) -> str:
-    if usd is None:
-        return "unknown (no price in the config)"
-    return f"${usd.low:,.2f} - ${usd.high:,.2f}" if usd.high >= 1 else f"${usd.low:.4f} - ${usd.high:.4f}"

@@ -23,6 +23,9 @@ from synth_async.store.run_folder import RunFolder
 
 __all__ = ["preview_text", "read_preview"]
 
+_MOST_SHOWN = 20
+"""Examples that the text shows; `--json` holds all."""
+
 _NO_TOPIC = "(a topic)"
 _NO_REPLY = "(another reply)"
 _RULE = "─" * 78
@@ -118,12 +121,21 @@ def _conversation(config: Config, line: Mapping[str, Any]) -> tuple[Message, ...
 def preview_text(shown: Mapping[str, Any]) -> str:
     """The preview for a person, without a final line feed."""
     blocks = [_prompt_block(_PROMPT_TITLES[stage], messages) for stage, messages in shown["prompts"].items()]
-    for number, line in enumerate((*shown["accepted"], *shown["rejected"]), start=1):
-        blocks.append(_example_block(number, line))
-    blocks.append(f"{_RULE}\n{len(shown['accepted'])} accepted, {len(shown['rejected'])} rejected; nothing was kept")
+    lines = _shown(shown["accepted"], shown["rejected"])
+    blocks += [_example_block(number, line) for number, line in enumerate(lines, start=1)]
+    found = len(shown["accepted"]) + len(shown["rejected"])
+    counted = f"{len(shown['accepted'])} accepted, {len(shown['rejected'])} rejected; nothing was kept"
+    more = f" ({len(lines)} of {found} examples shown; --json prints all)" if len(lines) < found else ""
+    blocks.append(f"{_RULE}\n{counted}{more}")
     if shown["simulated"]:
         blocks[-1] += "\nsimulated data: the embedded endpoint wrote it, no model did"
     return "\n\n".join(blocks)
+
+
+def _shown(accepted: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All, or as many of each as fit: half of the places are for the rejected ones."""
+    kept = accepted[: max(_MOST_SHOWN // 2, _MOST_SHOWN - len(rejected))]
+    return [*kept, *rejected[: _MOST_SHOWN - len(kept)]]
 
 
 def _prompt_block(title: str, messages: list[Message]) -> str:

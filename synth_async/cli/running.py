@@ -1,4 +1,4 @@
-"""`run` and `preview`: what sends requests."""
+"""`run`: what sends requests, until its end or a signal."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 
-from synth_async.cli.console import cleaned, end_start_up, listen_to_libraries, print_json, print_text, say, unexpected
+from synth_async.cli.console import (
+    cleaned,
+    end_start_up,
+    listen_to_libraries,
+    print_json,
+    print_path,
+    say,
+    talks_json,
+    tell,
+    unexpected,
+)
 from synth_async.cli.engine import RayRequest, ray_connect
 from synth_async.cli.on_finish import Outcome, environment_for, run_command
-from synth_async.cli.prepared import Prepared, in_mode
-from synth_async.cli.preview import preview_text, read_preview
+from synth_async.cli.prepared import Prepared
 from synth_async.cli.run_log import RunLog
-from synth_async.config import Config, LoadedConfig, ResolvedEndpoint
+from synth_async.config import Config, LoadedConfig
 from synth_async.config.secrets import key_variables
-from synth_async.errors import DiskFailure, ExitCode, StoppedEarly, SynthAsyncError, UsageError
+from synth_async.errors import DiskFailure, ExitCode, SynthAsyncError, UsageError
 from synth_async.pipeline.fork import fork_run
 from synth_async.pipeline.run import Interrupted, Run, RunOptions, Snapshot
-from synth_async.report.progress import BarProgress, LineProgress
+from synth_async.report.progress import BarProgress, LineProgress, ObjectProgress
 from synth_async.report.summary import summary_text
 from synth_async.store.run_folder import RunFolder, run_folder_of
 
-__all__ = ["RunRequest", "drive_run", "preview_run", "start_run"]
-
-_PREVIEW_DECISIONS = 3
-"""A preview gives up on its number of accepted examples when so many times as many were decided."""
+__all__ = ["RunRequest", "drive", "drive_run", "open_log", "progress_to", "start_run"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -57,7 +62,7 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
     _check_wishes(wishes)
     folder, forked = _folder_for(loaded, wishes)
     folder.create()
-    log = _open_log(folder)
+    log = open_log(folder)
     speaker = _Speaker(config, log, quiet=wishes.quiet)
     run = Run(
         loaded,
@@ -72,10 +77,12 @@ def start_run(ready: Prepared, wishes: RunRequest) -> None:
     log(f"run {config.name}: target {config.target}, folder {folder.path}")
     if forked is not None:
         speaker.note(forked)
+    for name, source in loaded.price_sources.items():
+        speaker.note(f"endpoint {name}: prices by {source}, the config gives none")
     try:
         stopped = _drive_to_the_end(run, log)
         try:
-            speaker.end(run, folder, wishes)
+            speaker.end(run, folder, wishes, stopped)
         finally:
             _tell_outcome(run, stopped, speaker)
     finally:
@@ -99,7 +106,7 @@ def _folder_for(loaded: LoadedConfig, wishes: RunRequest) -> tuple[RunFolder, st
 def _drive_to_the_end(run: Run, log: RunLog) -> SynthAsyncError | None:
     """What stopped the run early, or None."""
     try:
-        _drive(run, log)
+        drive(run, log)
     except SynthAsyncError as error:
         log(f"stopped, exit {int(error.exit_code)}: {error}")
         return error
@@ -131,7 +138,8 @@ def _check_wishes(wishes: RunRequest) -> None:
         raise UsageError("--retry-failed asks again, and --offline sends nothing: choose one")
 
 
-def _open_log(folder: RunFolder) -> RunLog:
+def open_log(folder: RunFolder) -> RunLog:
+    """`run.log` of a folder; raises `DiskFailure` where it cannot be written."""
     try:
         return RunLog(folder.log)
     except OSError as error:
@@ -140,63 +148,71 @@ def _open_log(folder: RunFolder) -> RunLog:
         ) from None
 
 
+def progress_to(target: int) -> BarProgress | LineProgress | ObjectProgress:
+    """Progress in the way that stderr calls for: objects, a bar on a terminal, or lines."""
+    if talks_json():
+        return ObjectProgress(lambda state: tell("progress", **state), say)
+    return BarProgress(target, sys.stderr) if sys.stderr.isatty() else LineProgress(say)
+
+
 class _Speaker:
     """Progress, notes and the summary, to the terminal and to the log."""
 
     def __init__(self, config: Config, log: RunLog, *, quiet: bool) -> None:
         self._log = log
         self._quiet = quiet
-        self._bar: BarProgress | LineProgress | None = None
-        if not quiet:
-            self._bar = BarProgress(config.target, sys.stderr) if sys.stderr.isatty() else LineProgress(say)
+        self._progress = None if quiet else progress_to(config.target)
 
     def progress(self, snapshot: Snapshot) -> None:
         """Where the run stands; what an endpoint said is part of it."""
-        if self._bar is not None:
-            self._bar(replace(snapshot, waiting_for=cleaned(snapshot.waiting_for)))
+        if self._progress is not None:
+            self._progress(replace(snapshot, waiting_for=cleaned(snapshot.waiting_for)))
 
     def note(self, text: str) -> None:
         """A line on the terminal and in the log."""
         self._log(text)
-        if self._bar is not None:
-            self._bar.note(cleaned(text))
+        if self._progress is not None:
+            self._progress.note(cleaned(text))
         elif not self._quiet:
             say(text)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
 
-    def end(self, run: Run, folder: RunFolder, wishes: RunRequest) -> None:
+    def end(self, run: Run, folder: RunFolder, wishes: RunRequest, stopped: SynthAsyncError | None) -> None:
         """The summary, where there is anything to sum up, to stderr; the dataset's place (or the metrics) to stdout."""
         self.close()
         if not run.metrics:
             return
         simulated = any(endpoint.is_simulator for endpoint in run.config.endpoints.values())
         text = summary_text(run.metrics, name=run.config.name, simulated=simulated)
-        if not self._quiet and run.metrics["answered"]:
+        if talks_json():
+            code = ExitCode.FINISHED if stopped is None else stopped.exit_code
+            places = {"folder": str(folder.path), "dataset": str(folder.dataset)}
+            tell("end", exit_code=int(code), simulated=simulated, **places, **run.metrics)
+        elif not self._quiet and run.metrics["answered"]:
             say(f"\n{text}\n\ndataset   {folder.dataset}\nrejects   {folder.rejects}\nreport    {folder.page}")
         self._log(text.replace("\n", "\n    "))
         if wishes.as_json:
             print_json({"folder": str(folder.path), **run.metrics}, indent=None)
         else:
-            sys.stdout.write(f"{folder.dataset}\n")
-            sys.stdout.flush()
+            print_path(folder.dataset)
 
 
 def drive_run(run: Run) -> None:
     """Drive a run whose talk goes elsewhere; raises what stopped it."""
     run.folder.create()
-    log = _open_log(run.folder)
+    log = open_log(run.folder)
     try:
-        _drive(run, log)
+        drive(run, log)
     finally:
         log.close()
 
 
-def _drive(run: Run, log: RunLog) -> None:
-    """Drive a run; raises `SynthAsyncError` for whatever stopped it."""
+def drive(run: Run, log: RunLog) -> None:
+    """Drive a run in an event loop; raises `SynthAsyncError` for whatever stopped it."""
     end_start_up()
     listen_to_libraries()
     try:
@@ -223,12 +239,14 @@ async def _drive_until_signalled(run: Run) -> None:
         advice = "finishing what is in flight; once more to leave at once" if received == 1 else "leaving"
         run.on_note(f"{number.name}: {advice}")
 
-    for number in _SIGNALS:
+    # One that is ignored stays so: under `nohup` a run outlives its terminal.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
         loop.add_signal_handler(number, on_signal, number)
     try:
         await run.drive()
     finally:
-        for number in _SIGNALS:
+        for number in heard:
             loop.remove_signal_handler(number)
 
 
@@ -245,54 +263,3 @@ def _raise_the_cause(group: BaseExceptionGroup[BaseException], log: RunLog) -> N
 def _logged(error: BaseException, log: RunLog) -> SynthAsyncError:
     log("".join(traceback.format_exception(error)))
     return unexpected(error, "; the traceback is in run.log of the folder. What was answered is in the journal")
-
-
-def preview_run(ready: Prepared, *, number: int, as_json: bool) -> None:
-    """Generate a few examples in a folder that is thrown away, and show prompts, examples and verdicts."""
-    ready = in_mode(ready, "online")  # nobody waits a day for a preview
-    loaded = replace(ready.loaded, config=_preview_config(ready.loaded.config, number))
-    say(f"synth-async: generating {number} {'example' if number == 1 else 'examples'}; nothing is kept")
-    with tempfile.TemporaryDirectory(prefix="synth-async-preview-") as scratch:
-        folder = RunFolder(Path(scratch))
-        _generate_preview(loaded, folder, ready.resolved, number=number)
-        shown = read_preview(folder, loaded)
-    if as_json:
-        print_json(shown)
-    else:
-        print_text(preview_text(shown))
-
-
-def _preview_config(config: Config, number: int) -> Config:
-    return config.model_copy(
-        update={
-            "target": number,
-            "topics": config.topics.model_copy(update={"count": number}),
-            "fsync": "never",
-        }
-    )
-
-
-def _generate_preview(
-    loaded: LoadedConfig, folder: RunFolder, resolved: dict[str, ResolvedEndpoint], *, number: int
-) -> None:
-    """Run until `number` are accepted or three times as many were decided; stopping early is said, and no failure."""
-
-    def stop_when_enough(snapshot: Snapshot) -> None:
-        decided = snapshot.tally.accepted + sum(snapshot.tally.rejected.values())
-        if decided >= _PREVIEW_DECISIONS * number:
-            run.interrupt(StoppedEarly(f"{snapshot.tally.accepted} of {decided} examples accepted, no more are tried"))
-
-    run = Run(
-        loaded,
-        folder,
-        resolved,
-        on_progress=stop_when_enough,
-        on_note=lambda note: say(f"synth-async: {note}"),
-    )
-    log = _open_log(folder)
-    try:
-        _drive(run, log)
-    except StoppedEarly as stopped:
-        say(f"synth-async: {stopped}")
-    finally:
-        log.close()

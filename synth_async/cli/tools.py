@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synth_async.cli.console import end_start_up, print_json, say
+from synth_async.cli.console import end_start_up, print_json, print_path, print_text, say
 from synth_async.errors import DiskFailure, UsageError
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def write_starter(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path}: is there already; choose another name, or write over it with --force") from None
     except OSError as error:
         raise DiskFailure(f"{path}: could not be written: {error.strerror}") from None
-    sys.stdout.write(f"{path}\n")
-    sys.stdout.flush()
+    print_path(path)
     name = shlex.quote(str(path))
     say(f"next: synth-async validate {name}, then synth-async run {name}")
 
@@ -80,8 +79,7 @@ def deduplicate(
         return
     say(_dedup_text(summary, source, report))
     if not to_stdout:
-        sys.stdout.write(f"{target}\n")
-        sys.stdout.flush()
+        print_path(target)
 
 
 @contextmanager
@@ -160,8 +158,7 @@ def merge_sources(
         return
     say(_merge_text(summary))
     if not to_stdout:
-        sys.stdout.write(f"{dataset}\n")
-        sys.stdout.flush()
+        print_path(dataset)
 
 
 def _merge_text(summary: MergeSummary) -> str:
@@ -231,8 +228,7 @@ def simulation_of(given: Mapping[str, Any], settings: Sequence[str]) -> Simulati
 def _announce(base_url: str, *, any_model: bool) -> None:
     model = "any model name" if any_model else "model: simulator"
     say(f"listening with {model}; the counts are at {base_url.removesuffix('/v1')}/_simulator/stats; Ctrl-C ends it")
-    sys.stdout.write(f"{base_url}\n")
-    sys.stdout.flush()
+    print_text(base_url)
 
 
 def _why_not_listening(port: int, error: OSError) -> str:

@@ -79,7 +79,9 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes, *, endpoint
     if status in (401, 402, 403):
         return EndpointRefused(f"endpoint {endpoint}: access refused ({said}); check the key and what it may use")
     if status in (404, 405):
-        return EndpointRefused(f"endpoint {endpoint}: no such model or address ({said}); check model and base_url")
+        return EndpointRefused(
+            f"endpoint {endpoint}: no such model or address ({said}); check model and base_url (most end in /v1)"
+        )
     if 300 <= status < 400:
         return EndpointRefused(f"endpoint {endpoint}: redirects elsewhere ({said}); set base_url to the final address")
     if status >= 500 or status in (408, 409, 425, 498, 499):

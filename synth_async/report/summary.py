@@ -7,7 +7,7 @@ from typing import Any
 
 from synth_async.report.metrics import FUNNEL
 
-__all__ = ["STEPS", "duration", "money", "summary_text"]
+__all__ = ["STEPS", "dollars", "duration", "money", "short", "summary_text"]
 
 SHOWN_FROM = 0.02
 """Points between a wished and a reached share from which the summary speaks of it."""
@@ -108,8 +108,21 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def short(number: float) -> str:
+    """Such as `950`, `1.2k` or `3.4M`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return f"{number:.0f}"
+
+
 def money(cost_usd: float | None) -> str:
     """US dollars; an unknown price is unknown, not 0."""
     if cost_usd is None:
-        return "unknown (no price in the config)"
-    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"
+        return "unknown (no price)"
+    return dollars(cost_usd)
+
+
+def dollars(usd: float) -> str:
+    """Such as `$12.30`, or `$0.0042` where cents would hide it."""
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
