@@ -162,10 +162,11 @@ class Budget:
 
     def _explain(self, wanted: Amount) -> str:
         spent = ", ".join(f"{each['spent']:g} of {each['limit']:g} {name}" for name, each in self.as_json().items())
+        keys = " or ".join(f"budget.{name}" for name in self.as_json())
         return (
             f"the budget is spent: {spent}; one more request may take {wanted.tokens:,} tokens"
             + (f" and ${wanted.usd:.6f}" if self._limits.usd else "")
-            + "; raise budget, then run the same command again"
+            + f"; raise {keys}, then run the same command again"
         )
 
 
