@@ -80,8 +80,8 @@ class RecentRate:
 class Measured:
     """`decided` counts the examples that tell of the yield, `repeats` the duplicates among them.
 
-    `work` is by section (as in `SECTIONS`) and endpoint, `paces` by endpoint; `cpu_s` is the CPU time of this process for each answer,
-    `start_s` the time until the first answer was there.
+    `work` is by section (as in `SECTIONS`) and endpoint, `paces` by endpoint; `cpu_s` is the CPU time of this process
+    for each answer, `start_s` the time until the first answer was there.
     """
 
     accepted: int = 0
