@@ -46,7 +46,7 @@ def test_the_facts_come_in_the_order_in_which_they_matter() -> None:
     facts = facts_of(State(waiting_for="e asked for a pause, 4 s left"))
     assert facts == [
         "120/min", "e asked for a pause, 4 s left", "1:40 left", "$1.50 of $3.50", "96% of rpm", "429: 3",
-        "32 in flight", "900.0k tokens",
+        "32 in flight", "900k tokens",
     ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from synth_async.cli.console import print_json, print_text, say
 from synth_async.cli.prepared import prepared
 from synth_async.config import Config, LoadedConfig, fingerprints
-from synth_async.report.summary import duration, short
+from synth_async.report.charts import short_number
+from synth_async.report.summary import duration
 from synth_async.store.run_folder import RunFolder, read_json, run_folder_of
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _counts(numbers: Range) -> str:
 
 
 def _tokens(numbers: Range) -> str:
-    low, high = short(numbers.low), short(numbers.high)
+    low, high = short_number(numbers.low), short_number(numbers.high)
     return low if low == high else f"{low} - {high}"
 
 

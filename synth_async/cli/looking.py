@@ -12,8 +12,9 @@ from typing import Any
 
 from synth_async.cli.console import end_start_up, print_json, print_text
 from synth_async.errors import UsageError
+from synth_async.report.charts import short_number
 from synth_async.report.metrics import FUNNEL, state_of
-from synth_async.report.summary import dollars, duration, short, summary_text
+from synth_async.report.summary import dollars, duration, summary_text
 from synth_async.store.run_folder import RunFolder, read_json
 
 __all__ = ["show_report", "show_status"]
@@ -84,7 +85,7 @@ def _live_lines(metrics: Mapping[str, Any]) -> list[str]:
         dear = f", {dollars(cost)} more" if cost is not None else ""
         lines.append(
             f"left      about {duration(expected['time_s'])}, {expected['requests']:,} requests,"
-            f" {short(expected['tokens'])} tokens{dear}"
+            f" {short_number(expected['tokens'])} tokens{dear}"
         )
     if metrics.get("waiting_for"):
         lines.append(f"waits     {metrics['waiting_for']}")

@@ -45,7 +45,7 @@ def write_starter(path: Path, *, force: bool) -> None:
         raise DiskFailure(f"{path}: could not be written: {error.strerror}") from None
     print_path(path)
     name = shlex.quote(str(path))
-    say(f"next: synth-async validate {name}, then synth-async run {name}")
+    say(f"next: synth-async validate {name}, synth-async preview {name}, then synth-async run {name}")
 
 
 # --- dedup ---------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _limit_tile(utilisation: Mapping[str, Mapping[str, float | None]]) -> Tile:
 
 def _cost_tile(cost_usd: float | None, accepted: int) -> Tile:
     if cost_usd is None:
-        return Tile("Cost", "unknown", "no price in the config")
+        return Tile("Cost", "unknown", "no price is known")
     return Tile("Cost", money(cost_usd), f"{money(1000 * cost_usd / accepted)} per 1,000 accepted" if accepted else "")
 
 

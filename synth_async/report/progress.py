@@ -11,8 +11,9 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from synth_async.report.charts import short_number
 from synth_async.report.metrics import Tally
-from synth_async.report.summary import dollars, short
+from synth_async.report.summary import dollars
 from synth_async.stages.forecast import Forecast
 from synth_async.stages.measured import RecentRate
 
@@ -81,7 +82,7 @@ def facts_of(state: ProgressState) -> list[str]:
         facts.append(share)
     if state.http_429:
         facts.append(f"429: {state.http_429:,}")
-    tokens = short(tally.prompt_tokens + tally.completion_tokens)
+    tokens = short_number(tally.prompt_tokens + tally.completion_tokens)
     return [*facts, f"{state.in_flight} in flight", f"{tokens} tokens"]
 
 

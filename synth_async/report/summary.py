@@ -7,7 +7,7 @@ from typing import Any
 
 from synth_async.report.metrics import FUNNEL
 
-__all__ = ["STEPS", "dollars", "duration", "money", "short", "summary_text"]
+__all__ = ["STEPS", "dollars", "duration", "money", "summary_text"]
 
 SHOWN_FROM = 0.02
 """Points between a wished and a reached share from which the summary speaks of it."""
@@ -106,14 +106,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def short(number: float) -> str:
-    """Such as `950`, `1.2k` or `3.4M`."""
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
 
 
 def money(cost_usd: float | None) -> str:

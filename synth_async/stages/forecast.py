@@ -120,7 +120,7 @@ class Forecast:
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
     by_machine_s: Range | None = None
-    """What the client's own CPU takes, where that was measured."""
+    """What the client's own CPU takes."""
     measured_on: int = 0
     """Decided examples that it was measured on; 0: everything is assumed."""
     accepted: int = 0
