@@ -185,3 +185,11 @@ def test_the_readings_are_numbers_of_the_charts(tmp_path: Path) -> None:
     readings = json.loads(read.texts["script"][0])
     assert len(readings) == len([found for _, found in read.tags if "data-panel" in found]) == 3
     assert [rate for _, _, rate in readings[0]] == [240.0, 240.0, 240.0]
+
+
+def test_a_line_from_elsewhere_is_counted_and_shown(tmp_path: Path) -> None:
+    """A merge brings lines that say nothing of where they are from, and may not have an id."""
+    line = {"messages": [{"role": "user", "content": "from elsewhere"}], "metadata": {}}
+    follower = followed(tmp_path, [line, line | {"id": 7}], [])
+    assert (follower.report.accepted, follower.report.unreadable) == (2, 0)
+    assert Read(page_of(follower)).texts["said"] == ["from elsewhere"] * 2

@@ -100,29 +100,30 @@ class RunReport:
     variety: VarietySamples = field(default_factory=VarietySamples)
 
     def add_accepted(self, line: Mapping[str, Any], place: int = 0) -> None:  # noqa: ARG002 - as for the other file
-        """A line of `dataset.jsonl`."""
+        """A line of `dataset.jsonl`; one that a merge brought from elsewhere may say less of where it is from."""
         origin = line["metadata"]
-        rank = rank_of(line["id"])
-        self.samples.add_accepted(rank, line)
-        self.variety.add(rank, line, accepted=True)
-        self._note_mean(origin, accepted=True)
         self.accepted += 1
         self._note_origin(origin)
-        self.topics.add(origin["topic"])
-        if origin["category"] is not None:
+        if "topic" in origin:
+            self.topics.add(origin["topic"])
+        if origin.get("category") is not None:
             self.categories.add(origin["category"])
-        for axis, value in origin["facets"].items():
+        for axis, value in origin.get("facets", {}).items():
             self.facets[axis].add(value)
         for name, score in origin.get("scores", {}).items():
             self.scores[name][round(score)] += 1
             self.score_sums[name] += score
         self.user_words.add(_words(line["messages"], "user"))
         self.assistant_words.add(_words(line["messages"], "assistant"))
+        self._note_mean(origin, accepted=True)
+        rank = rank_of(str(line.get("id", "")))
+        self.samples.add_accepted(rank, line)
+        self.variety.add(rank, line, accepted=True)
 
     def add_rejected(self, line: Mapping[str, Any], place: int = 0) -> None:
         """A line of `rejects.jsonl`, and where it begins in the file."""
         reason = (line["stage"], line["reason"])
-        rank = rank_of(line["id"])
+        rank = rank_of(str(line.get("id", "")))
         self.samples.add_rejected(rank, line)
         self.variety.add(rank, line, accepted=False)
         self.clusters.add(line, place)
@@ -140,7 +141,8 @@ class RunReport:
 
     def _note_origin(self, origin: Mapping[str, Any]) -> None:
         self.simulated |= origin.get("simulated", False)
-        self.models.add(origin["model"])
+        if "model" in origin:
+            self.models.add(origin["model"])
         if "judge_model" in origin:
             self.judge_models.add(origin["judge_model"])
 

@@ -121,15 +121,15 @@ def shown(line: Mapping[str, Any]) -> Shown:
     origin = line["metadata"]
     score = origin.get("score")
     return Shown(
-        id=_cut(str(line["id"]), _MOST_NAME),
+        id=_cut(str(line.get("id", "")), _MOST_NAME),
         turns=tuple(
             Turn(role, text[:_MOST_CHARACTERS], max(0, len(text) - _MOST_CHARACTERS)) for role, text in _all_turns(line)
         ),
-        topic=_cut(origin["topic"]),
-        category=None if origin["category"] is None else _cut(origin["category"], _MOST_NAME),
+        topic=_cut(str(origin.get("topic", ""))),
+        category=None if origin.get("category") is None else _cut(origin["category"], _MOST_NAME),
         facets={
             _cut(axis, _MOST_NAME): _cut(value, _MOST_NAME)
-            for axis, value in list(origin["facets"].items())[:_MOST_LABELS]
+            for axis, value in list(origin.get("facets", {}).items())[:_MOST_LABELS]
         },
         scores={
             _cut(name, _MOST_NAME): float(each)
@@ -137,7 +137,7 @@ def shown(line: Mapping[str, Any]) -> Shown:
         },
         score=None if score is None else float(score),
         judge_reason=_cut(origin.get("judge_reason", "")),
-        model=_cut(origin["model"], _MOST_NAME),
+        model=_cut(str(origin.get("model", "")), _MOST_NAME),
         stage=_cut(line.get("stage", "")),
         reason=_cut(line.get("reason", ""), _MOST_NAME),
         detail=_cut(line.get("detail", "")),
