@@ -158,6 +158,32 @@ def test_without_any_worker_questions_wait_for_the_next_and_then_the_run_ends(tm
     assert [type(each) for each in stopped] == [StoppedEarly] * 3
 
 
+def test_what_ends_every_worker_ends_the_run(tmp_path: Path) -> None:
+    """Twenty are lost over one question and not one answers: it is not paid for for ever."""
+    asked: list[int] = []
+
+    async def main() -> HttpAnswer | Exception:
+        async with _crew(_echo(50.0), tmp_path, 1) as (crew, fleet):
+
+            async def kill_all() -> None:
+                for number in range(20):
+                    await crew.until_asked(number)
+                    asked.append(number)
+                    crew.workers[number].kill()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(kill_all)
+                while True:
+                    answer = await _ask(fleet, 1)
+                    if not isinstance(answer, TransientFailure):
+                        return answer
+        raise AssertionError("left without an answer")
+
+    stopped = run_in_virtual_time(main)
+    assert isinstance(stopped, StoppedEarly)
+    assert len(asked) == 20
+
+
 def test_a_fleet_without_a_single_worker_does_not_start(tmp_path: Path) -> None:
     """What kept the first one from coming is said."""
 

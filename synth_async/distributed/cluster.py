@@ -66,12 +66,9 @@ async def ray_endpoints(
         # In a thread: it takes seconds, and in the main one Ray would put its own handler of SIGTERM in place of ours.
         await anyio.to_thread.run_sync(_connect, address, workers)
         stack.push_async_callback(_disconnect)
-        token = secrets.token_hex(4)
-        probe = folder.path / f".workers-{token}"
-        probe.touch()
-        stack.callback(probe.unlink, missing_ok=True)
         endpoints = {name: (each.found.settings, each.base_url) for name, each in reached.items()}
-        setup = _Setup(token, probe.absolute(), config.fsync, endpoints)
+        held_by = folder.lock.read_bytes()
+        setup = _Setup(secrets.token_hex(4), folder.path.absolute(), held_by, config.fsync, endpoints)
         hire = partial(_hire, setup, on_note=on_note)
         fleet = Fleet(hire, workers, find_kept=partial(kept_answers, folder.path), on_note=on_note)
         settings = {name: each.found.settings for name, each in reached.items()}
@@ -122,10 +119,11 @@ async def _disconnect() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What a worker is told: its name, a file that it sees where it has the run folder, and the endpoints."""
+    """What a worker is told. `held_by` is what stands in the folder's lock where this folder is the driver's own."""
 
     name: str
-    probe: Path
+    folder: Path
+    held_by: bytes
     fsync: FsyncMode
     endpoints: Mapping[str, tuple[EndpointConfig, str]]
     version: str = __version__
@@ -141,7 +139,7 @@ class _Asker:
     async def open(self) -> Opened:
         """Open the clients, and the journal where the folder is here."""
         setup = self._setup
-        is_shared = setup.probe.exists()
+        is_shared = _has_folder(setup)
         try:
             if setup.version != __version__:
                 raise UsageError(f"it has synth-async {__version__}, the driver {setup.version}")
@@ -149,7 +147,7 @@ class _Asker:
             journal = None
             if is_shared:
                 writer = f"synth-async {__version__}"
-                journal = open_journal(setup.probe.parent, fsync=setup.fsync, writer=writer, worker=setup.name)
+                journal = open_journal(setup.folder, fsync=setup.fsync, writer=writer, worker=setup.name)
         except SynthAsyncError as problem:
             return Opened(os.getpid(), socket.gethostname(), is_shared, str(problem))
         self._worker = AskingWorker(clients, journal, syncs=setup.fsync == "100ms")
@@ -185,6 +183,14 @@ class _Asker:
         if self._worker is None:
             raise AssertionError("a worker is opened first")
         return self._worker
+
+
+def _has_folder(setup: _Setup) -> bool:
+    """Whether the folder at that path is the one that the driver holds, and not another machine's."""
+    try:
+        return RunFolder(setup.folder).lock.read_bytes() == setup.held_by
+    except OSError:
+        return False
 
 
 def _client(name: str, settings: EndpointConfig, base_url: str) -> OpenAIClient:

@@ -35,6 +35,9 @@ _HIRE_AGAIN_S = 10.0
 _HIRE_ATTEMPTS = 3
 """Without a single worker, the run ends when so many attempts in a row brought none."""
 
+_MOST_LOSSES = 20
+"""Workers lost without an answer in between: what they ask may be what ends them, and each time it may be paid for."""
+
 
 class WorkerLost(Exception):
     """A worker's process or node is gone, or could not be had. The message says what is known of it."""
@@ -101,6 +104,7 @@ class Fleet:
         self._unassigned: list[int] = []
         self._next_question = 0
         self._next_worker = 0
+        self._losses = 0
         self._over: SynthAsyncError | None = None
 
     def __repr__(self) -> str:
@@ -130,13 +134,12 @@ class Fleet:
             self._note(f"a worker could not be had: {error}")
 
     async def run(self) -> None:
-        """Carry questions and replies until it is cancelled."""
+        """Carry questions and replies until it is cancelled, or there is nobody left to carry them to."""
         async with anyio.create_task_group() as group:
             for number in list(self._members):
                 group.start_soon(self._serve, number)
             for _ in range(self._size - len(self._members)):
                 group.start_soon(self._replace)
-            await anyio.sleep_forever()
 
     async def exchange(self, endpoint: str, body: bytes, head: Head) -> HttpAnswer:
         """Have the worker of the key ask; raises what its client raised, or that it was lost (`WORKER_LOST`)."""
@@ -190,7 +193,11 @@ class Fleet:
             loss = _first(lost)
         if loss is not None:
             await self._take_over(number, loss)
-            await self._replace()
+            self._losses += 1
+            if self._losses < _MOST_LOSSES:
+                await self._replace()
+            else:
+                self._give_up(StoppedEarly(f"{self._losses} workers were lost without an answer in between: {loss}"))
 
     async def _send(self, number: int, member: _Member) -> None:
         while True:
@@ -215,6 +222,7 @@ class Fleet:
         if reply.failure is not None:
             waiting.reply.set_exception(raised(reply.failure))
         else:
+            self._losses = 0
             headers = httpx2.Headers(list(reply.headers))
             waiting.reply.set_result(HttpAnswer(reply.body, headers, reply.latency_s, is_kept=reply.is_kept))
 
