@@ -15,6 +15,7 @@ from synth_async.stages.course import Course
 from synth_async.stages.curation import Candidate, Curation, Settled
 from synth_async.stages.generation import plan_task
 from synth_async.stages.questions import Question
+from synth_async.stages.replies import reply_request
 
 _USER = "My parcel with the blue lamp has not arrived although it was sent two weeks ago, what now?"
 _ENDPOINTS = {
@@ -138,6 +139,15 @@ def test_the_weaker_endpoint_can_only_be_rejected() -> None:
     assert _reason(settled) == "no_margin"
     settled, _ = _settle(config, _says({"first": 2, "weak": 5}, "weak"))
     assert _reason(settled) == "low_score"
+
+
+def test_replies_of_two_endpoints_with_one_model_are_told_apart() -> None:
+    """The weaker one may serve the same model with other settings of its own: its reply has a key of its own."""
+    config = _config(weaker=True, samples=2)
+    alike = config.model_copy(update={"endpoints": dict.fromkeys(config.endpoints, config.endpoints["main"])})
+    example = _candidate(alike).example
+    keys = {reply_request(alike, "", example, 1, endpoint).key for endpoint in (None, "weak")}
+    assert len(keys) == 2
 
 
 def test_a_reply_of_no_use_is_one_reply_less() -> None:
