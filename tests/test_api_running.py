@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,10 +284,13 @@ async def test_a_folder_of_another_process_yields_nothing(server: ScriptedEndpoi
 
 async def test_leaving_the_loop_stops_the_run(server: ScriptedEndpoint, tmp_path: Path) -> None:
     """On closing, what is in flight is let finish into the journal; the next call yields what was not read, too."""
+    # Slow enough that the first examples are seen long before the last one is there.
+    server.reply = lambda asked: replace(usual_reply(asked), delay_s=0.2)
     tree = config_of(server, target=60)
     async with aclosing(synth_async.generate(tree, tmp_path / "run")) as examples:
         async for _ in examples:
             break
+    server.reply = usual_reply
     assert {name for name, _ in server.answered} <= names_in_journal(tmp_path / "run")
     before, asked = ids_in(tmp_path / "run"), server.count()
     assert 0 < len(before) < 60
