@@ -41,6 +41,7 @@ class Scenario:
 
     `charges` tokens: `actual` (the completion when it is there), `reserved` (prompt + max_tokens when it admits), or
     `refunded` (reserved, and what was not used given back). `changes` is (when, to what share of its limits).
+    `strays` is the share of requests that are refused at random, whatever the rate.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Scenario:
     away: tuple[float, float] | None = None
     changes: tuple[float, float] | None = None
     slots: int | None = None
+    strays: float = 0.0
     span: tuple[float, float] = (300.0, 120.0)
     """(seconds, from when on it is taken to be steady)."""
 
@@ -134,6 +136,7 @@ class Server:
     open: int = 0
     has_changed: bool = False
     chance: random.Random = field(default_factory=lambda: random.Random(7))
+    strays: random.Random = field(default_factory=lambda: random.Random(8))
     requests: Counter | None = None
     tokens: Counter | None = None
 
@@ -187,6 +190,8 @@ class Server:
     def _refusal(self, tokens: float, now: float) -> RateLimited | None:
         """Why a request is not admitted; None when it is, and charged."""
         one = self.scenario
+        if one.strays and self.strays.random() < one.strays:
+            return RateLimited("HTTP 429: Too Many Requests", hint_s=self._hint(1.0))
         if one.slots is not None and self.open >= one.slots:
             words = "too many concurrent requests" if one.names_limit else "Too Many Requests"
             return RateLimited(f"HTTP 429: {words}", hint_s=self._hint(1.0))
@@ -335,8 +340,22 @@ def matrix() -> list[Scenario]:
         Scenario("64 slots, 429 above", rpm=None, tpm=None, declared=None, headers=False, slots=64),
         Scenario("64 slots, plain 429", rpm=None, tpm=None, declared=None, headers=False, slots=64, names_limit=False),
         replace(told, name="away for 30 s", away=(60.0, 90.0)),
+        *_refused_at_random(),
     ]
     return rows
+
+
+def _refused_at_random() -> list[Scenario]:
+    """One request in a hundred, or in five hundred, is refused whatever the rate."""
+    told = Scenario("", tpm=None, rpm=1200.0, headers=False, span=(400.0, 200.0))
+    free = replace(told, rpm=None, declared=None, max_in_flight=64)
+    return [
+        replace(told, name="1 % refused at random", strays=0.01),
+        replace(told, name="1 % refused at random, no hint", strays=0.01, hint=None),
+        replace(told, name="0.2 % refused at random", strays=0.002),
+        replace(told, name="1 % refused at random, not told", strays=0.01, declared=None),
+        replace(free, name="1 % refused at random, no limits", strays=0.01),
+    ]
 
 
 def _charging_unseen() -> list[Scenario]:

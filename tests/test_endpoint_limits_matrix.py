@@ -196,3 +196,13 @@ def test_an_endpoint_that_is_away_for_half_a_minute_costs_nothing(declared: floa
     result = _run(replace(_TOLD, away=(40.0, 70.0), declared=declared), 120, 90)
     assert result.attempts < 1.2
     assert result.used >= 0.98
+
+
+# --- refused at random ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("strays", "hint", "least"), [(0.01, 0.2, 0.9), (0.01, None, 0.8), (0.002, 1.0, 0.9)])
+def test_refusals_at_any_rate_do_not_take_the_limit_down(strays: float, hint: float | None, least: float) -> None:
+    """A told limit stays in use where one request in a hundred or in five hundred is refused whatever the rate."""
+    one = replace(_TOLD, headers=False, strays=strays, hint=hint)
+    assert _run(one, 400, 200).used >= least

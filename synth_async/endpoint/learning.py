@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from synth_async.endpoint.strays import Strays
+
 __all__ = ["Intake", "RateFinder"]
 
 _CUT = 0.99
@@ -87,6 +89,7 @@ class RateFinder:
     Between two refusals a server takes in just what its limit allows, whichever way it counts: a drained bucket its
     refill, a window its share. So a refusal sets the rate to what was taken in since an earlier one, and each takes at
     least one per cent off. From there the rate grows, quickly up to shortly below where it was refused, slowly above.
+    Refusals that go on however low the rate is are taken as given (`endpoint.strays`).
     """
 
     def __init__(self, ceiling: float | None) -> None:
@@ -103,6 +106,7 @@ class RateFinder:
         self._is_measured = ceiling is not None
         self._limited_at = -math.inf
         self._grown_at = 0.0
+        self._strays = Strays()
 
     def __repr__(self) -> str:
         return f"<RateFinder rate={self._rate:.3g}/s ceiling={self.ceiling}>"
@@ -155,6 +159,7 @@ class RateFinder:
             self._steps.append(_Mark(now, self._units, self._requests))
         self._units += units
         self._requests += 1
+        self._strays.note_sent()
 
     def note_not_taken(self, units: float, sent_at: float, now: float) -> None:
         """`units` were refused, which alone says nothing of the rate: the pauses wait for the end of such times."""
@@ -169,18 +174,31 @@ class RateFinder:
             self._mark(now)
             self._marks = self._marks[-1:]
 
-    def note_limited(self, units: float, sent_at: float, now: float) -> None:
-        """The server refused `units` although it takes others: the rate was too high.
+    def note_limited(self, units: float, sent_at: float, now: float) -> bool:
+        """The server refused `units` although it takes others; whether that says something about the rate.
 
-        Refusals within a second of one another change it once.
+        Then it was too high. Refusals within a second of one another change it once.
         """
         self.note_not_taken(units, sent_at, now)
+        if self._strays.explain():
+            return False
         if now - self._limited_at < _SHORTEST_CUT_S:
-            return
-        self._lower(self.rate(now), self.intake(now), now)
+            return True
+        rate, before = self.rate(now), self._marks[-1] if self._marks else _Mark(now, self._units, self._requests)
+        self._lower(rate, self.intake(now), now)
         self._mark(now)
         self._is_from_start = False
         self._limited_at = self._grown_at = now
+        allowed = self._strays.note_cut(
+            math.inf if rate is None else rate,
+            self._rate,
+            taken=self._units - before.units,
+            elapsed_s=now - before.at,
+        )
+        if allowed is not None:
+            self._rate = min(allowed, self._declared, self._told)
+            self._refused_rate = allowed
+        return allowed is None
 
     def intake(self, now: float) -> Intake | None:
         """What was taken in since an earlier refusal, or since the start; None when that is right now."""

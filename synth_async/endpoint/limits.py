@@ -291,8 +291,7 @@ class Limits:
         is_news = self._pauses.is_news(permit.number)
         self._pauses.note_refused(permit.number, self.requests_sent, hint_s, now)
         had_rate = self._has_rate
-        self._learn_from_refusal(permit, words, now, is_news=is_news)
-        if not had_rate:
+        if self._learn_from_refusal(permit, words, now, is_news=is_news) and not had_rate:
             self.shrink()
             # Where the refusal told a rate, that is what holds us back from here on, and slots are not.
             self._slow_start = self._has_rate
@@ -301,17 +300,20 @@ class Limits:
     def _has_rate(self) -> bool:
         return self._request_rate.is_limited or self._token_rate.is_limited
 
-    def _learn_from_refusal(self, permit: Permit, words: str, now: float, *, is_news: bool) -> None:
+    def _learn_from_refusal(self, permit: Permit, words: str, now: float, *, is_news: bool) -> bool:
+        """Whether it says something about a limit: some servers refuse a request now and then, whatever the rate."""
         told = read_refusal(words)
         if told is not None:
             self._learn_ceilings(told.as_seen)
         finders = ((self._token_rate, permit.reserved), (self._request_rate, 1.0))
         too_fast = self._refused_finder(words, now) if is_news else None
+        is_limit = True
         for finder, units in finders:
             if finder is too_fast and not self._reserves_after_all(permit, words, told, now):
-                finder.note_limited(units, permit.sent_at, now)
+                is_limit = finder.note_limited(units, permit.sent_at, now)
             else:
                 finder.note_not_taken(units, permit.sent_at, now)
+        return is_limit
 
     def _refused_finder(self, words: str, now: float) -> RateFinder:
         """The rate that a refusal is about: by its words, or else the one of which more is used."""

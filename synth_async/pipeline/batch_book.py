@@ -67,8 +67,8 @@ def refuse_strays(config: Config, batches: Mapping[str, OpenBatch], *, folder: o
                 f"{folder}: {len(batch.pending):,} requests were exported: bring their answers with"
                 f" `synth-async import-responses`, or give them up with `synth-async cancel {folder}`"
             )
-        endpoint = config.endpoints.get(batch.endpoint)
-        if batch.file_id is not None and (endpoint is None or endpoint.mode != "batch"):
+        is_used = batch.endpoint in config.used_endpoints and config.endpoints[batch.endpoint].mode == "batch"
+        if batch.file_id is not None and not is_used:
             raise UsageError(
                 f"{folder}: a batch of endpoint {batch.endpoint} is under way with {len(batch.pending):,} requests:"
                 f" put `mode: batch` back to take its answers, or end it with `synth-async cancel {folder}`"
