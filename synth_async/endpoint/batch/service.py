@@ -254,13 +254,19 @@ class BatchEndpoint:
             self._tell_what_stays()
 
     async def finish(self) -> None:
-        """The run has what it wanted: ask for the end of what is under way. What that has brought is read next time."""
+        """The run has what it wanted: ask for the end of what is under way, and take in what it soon brought.
+
+        What has not ended by then is read when the run goes on, to a higher target.
+        """
         with anyio.move_on_after(_CANCEL_S):
             for batch in list(self._open.values()):
                 if batch.batch_id is not None:
                     with suppress(SynthAsyncError):
                         await self._client.cancel(batch.batch_id)
                         self.on_note(f"endpoint {self.name}: batch {batch.batch_id} is not needed any more: cancelled")
+            while self._open and self._over is None:
+                self._changed.clear()
+                await self._changed.wait()
 
     def _adopt(self, batch: OpenBatch, start: Callable[..., object]) -> None:
         if batch.file_id is None:
