@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from report_lines import METRICS, Read, accepted_line, followed, page_of, rejected_line
 
 from synth_async.report.page import visible
+from synth_async.report.quality import safety_panels
+from synth_async.report.text import report_text
 from synth_async.report.timeline import Timeline
 
 _HOSTILE = [
@@ -193,3 +195,15 @@ def test_a_line_from_elsewhere_is_counted_and_shown(tmp_path: Path) -> None:
     follower = followed(tmp_path, [line, line | {"id": 7}], [])
     assert (follower.report.accepted, follower.report.unreadable) == (2, 0)
     assert Read(page_of(follower)).texts["said"] == ["from elsewhere"] * 2
+
+
+def test_safety_has_a_section_of_its_own(tmp_path: Path) -> None:
+    """On the page, in the text and as JSON, and none where no criterion is about safety."""
+    lines = [accepted_line(number, score=5, scores={"quality": 5}, safety={"bias": 4}) for number in range(2)]
+    dropped = [rejected_line(9, scores={"quality": 5}, safety={"bias": 1})]
+    follower = followed(tmp_path, lines, dropped)
+    assert [panel.name for panel in safety_panels(follower.report)] == ["bias"]
+    assert 'id="safety"' in page_of(follower)
+    assert "safety of accepted examples: bias, mean 4.00" in report_text(follower.report, None, name="r")
+    assert follower.report.as_json()["safety"]["bias"]["mean"] == 4
+    assert 'id="safety"' not in page_of(followed(tmp_path, [accepted_line(0)], []))

@@ -93,6 +93,8 @@ class RunReport:
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_of: dict[tuple[str, str], str] = field(default_factory=dict)
     rejected_scores: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    safety: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    rejected_safety: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     mean_scores: Counter[tuple[bool, int]] = field(default_factory=Counter)
     """(whether accepted, mean score in quarters of a point) -> examples."""
     samples: Samples = field(default_factory=Samples)
@@ -113,6 +115,9 @@ class RunReport:
         for name, score in origin.get("scores", {}).items():
             self.scores[name][round(score)] += 1
             self.score_sums[name] += score
+        for name, score in origin.get("safety", {}).items():
+            self.safety[name][round(score)] += 1
+            self.score_sums[name] += score
         self.user_words.add(_words(line["messages"], "user"))
         self.assistant_words.add(_words(line["messages"], "assistant"))
         self._note_mean(origin, accepted=True)
@@ -130,6 +135,8 @@ class RunReport:
         self._note_mean(line["metadata"], accepted=False)
         for name, score in line["metadata"].get("scores", {}).items():
             self.rejected_scores[name][round(score)] += 1
+        for name, score in line["metadata"].get("safety", {}).items():
+            self.rejected_safety[name][round(score)] += 1
         self._note_origin(line["metadata"])
         self.rejected[reason] += 1
         if reason not in self.first_of:
@@ -152,13 +159,8 @@ class RunReport:
             "accepted": self.accepted,
             "simulated": self.simulated,
             "unreadable_lines": self.unreadable,
-            "scores": {
-                name: {
-                    "mean": round(self.score_sums[name] / counts.total(), 4),
-                    "histogram": {str(score): counts[score] for score in range(1, 6)},
-                }
-                for name, counts in self.scores.items()
-            },
+            "scores": self._distributions(self.scores),
+            "safety": self._distributions(self.safety),
             "user_words": self.user_words.as_json(),
             "assistant_words": self.assistant_words.as_json(),
             "categories": self.categories.top(_VALUES_COUNTED),
@@ -173,6 +175,16 @@ class RunReport:
             ],
             "models": self.models.top(_VALUES_COUNTED),
             "judge_models": self.judge_models.top(_VALUES_COUNTED),
+        }
+
+    def _distributions(self, scores: Mapping[str, Counter[int]]) -> dict[str, Any]:
+        """Mean and histogram of each criterion."""
+        return {
+            name: {
+                "mean": round(self.score_sums[name] / counts.total(), 4),
+                "histogram": {str(score): counts[score] for score in range(1, 6)},
+            }
+            for name, counts in scores.items()
         }
 
 

@@ -20,7 +20,7 @@ from synth_async.report.charts import short_number
 from synth_async.report.examples import chosen_examples, cluster_views, labels_of, opening
 from synth_async.report.follow import Follower
 from synth_async.report.overview import funnel, reasons, tiles
-from synth_async.report.quality import score_panels
+from synth_async.report.quality import safety_panels, score_panels
 from synth_async.report.shares import coverage_axes
 from synth_async.report.speed import Panel, panels_of
 from synth_async.report.spread import cluster_sizes, lengths, measure_rows
@@ -79,6 +79,7 @@ def report_page(
         funnel=funnel(metrics) if metrics is not None else [],
         reasons=reasons(report),
         scores=score_panels(report, _number(settings.get("judge.min_score"))),
+        safety=safety_panels(report),
         min_score=settings.get("judge.min_score"),
         is_judged="judge.min_score" in settings,
         panels=panels,

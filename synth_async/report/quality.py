@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synth_async.report.charts import percent
 from synth_async.report.facts import RunReport
 
-__all__ = ["Column", "Scores", "score_panels"]
+__all__ = ["Column", "Scores", "safety_panels", "score_panels"]
 
 _MOST_CRITERIA = 24
 _MOST_NAME = 100
@@ -46,7 +46,14 @@ def score_panels(report: RunReport, min_score: float | None) -> list[Scores]:
     if not report.mean_scores:
         return []
     names = list(dict.fromkeys([*report.scores, *report.rejected_scores]))[:_MOST_CRITERIA]
-    return [_mean_panel(report, min_score), *(_criterion(report, name) for name in names)]
+    criteria = (_criterion(report, name, report.scores, report.rejected_scores) for name in names)
+    return [_mean_panel(report, min_score), *criteria]
+
+
+def safety_panels(report: RunReport) -> list[Scores]:
+    """Each safety criterion; none where there is none."""
+    names = list(dict.fromkeys([*report.safety, *report.rejected_safety]))[:_MOST_CRITERIA]
+    return [_criterion(report, name, report.safety, report.rejected_safety) for name in names]
 
 
 def _mean_panel(report: RunReport, min_score: float | None) -> Scores:
@@ -61,8 +68,10 @@ def _mean_panel(report: RunReport, min_score: float | None) -> Scores:
     return Scores("Mean score", mean, _columns(rows), at)
 
 
-def _criterion(report: RunReport, name: str) -> Scores:
-    accepted, rejected = report.scores.get(name, Counter()), report.rejected_scores.get(name, Counter())
+def _criterion(
+    report: RunReport, name: str, of_accepted: Mapping[str, Counter[int]], of_rejected: Mapping[str, Counter[int]]
+) -> Scores:
+    accepted, rejected = of_accepted.get(name, Counter()), of_rejected.get(name, Counter())
     rows = [(str(score), accepted[score], rejected[score]) for score in range(1, 6)]
     mean = report.score_sums[name] / accepted.total() if accepted else None
     return Scores(name[:_MOST_NAME], mean, _columns(rows))

@@ -22,17 +22,18 @@ def report_text(report: RunReport, metrics: Mapping[str, Any] | None, *, name: s
         head = f"{name}: {report.accepted:,} examples accepted; no metrics.json yet"
     else:
         head = summary_text(metrics, name=name, simulated=report.simulated)
-    blocks = [head, *_score_blocks(found["scores"]), _lengths(found), *_variety(report, found), *_rejections(found)]
+    blocks = [head, *_score_blocks(found), _lengths(found), *_variety(report, found), *_rejections(found)]
     blocks.append("models\n" + "\n".join(_model_lines(found)))
     if report.unreadable:
         blocks.append(f"{report.unreadable:,} lines are not as a run writes them, and were left out")
     return "\n\n".join(block for block in blocks if block)
 
 
-def _score_blocks(scores: Mapping[str, Any]) -> Iterator[str]:
-    for name, found in scores.items():
-        rows = _bars(dict(sorted(found["histogram"].items(), reverse=True)))
-        yield "\n".join([f"score of accepted examples: {name}, mean {found['mean']:.2f}", *rows])
+def _score_blocks(found: Mapping[str, Any]) -> Iterator[str]:
+    for title, criteria in (("score", found["scores"]), ("safety", found["safety"])):
+        for name, scores in criteria.items():
+            rows = _bars(dict(sorted(scores["histogram"].items(), reverse=True)))
+            yield "\n".join([f"{title} of accepted examples: {name}, mean {scores['mean']:.2f}", *rows])
 
 
 def _lengths(found: Mapping[str, Any]) -> str:
