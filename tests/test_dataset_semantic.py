@@ -32,6 +32,7 @@ def test_less_than_two_texts_have_no_pair(texts: list[str]) -> None:
     assert semantic_pairs(len(texts), texts.__getitem__, above=0.0) == []
 
 
+@pytest.mark.slow
 def test_pairs_across_blocks_are_found_and_only_the_best_are_given() -> None:
     """A pair in two blocks counts as any; of more pairs than asked for, the most similar remain, most similar first."""
     draw = random.Random(2)

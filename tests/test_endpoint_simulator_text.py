@@ -76,6 +76,7 @@ def _verdict(simulation: Simulation, example: object, *, extra: str = "") -> dic
     return found
 
 
+@pytest.mark.slow
 def test_five_thousand_examples_differ_but_for_the_share_that_was_asked_for() -> None:
     """Hardly any example repeats another exactly, and near-duplicates come near `duplicate_share`."""
     simulation = Simulation(weak_share=0, duplicate_share=0.1, seed=3)

@@ -55,6 +55,7 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
+@pytest.mark.slow
 def test_every_character_has_a_stable_normal_form() -> None:
     """Each code point alone, and before a combining mark, is stable after one pass."""
     for point in range(0x80, 0x11_0000):
